@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every parser of the core, what is good for it, and which errors it may answer garbage with."""
+
+from __future__ import annotations
+
+from binascii import crc32
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from pv_channel import document, line, messages, registry, trust
+from pv_channel.errors import BadDocument, LocalError, PeerError
+from pv_channel.greeting import GuestGreeting, HostGreeting, Refusal
+from pv_channel.line import LineReader
+from pv_channel.messages import ItemResult, Outcome, Ping, Pong, Progress, Provision, Result
+from pv_channel.ssh_key import SshKey
+from pv_channel.trust import HOST_KEY_TYPE, Certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Parser(NamedTuple):
+    """*parse* takes any bytes and may raise *errors*, no other. *prepare* puts a checksum right."""
+
+    name: str
+    parse: Callable[[bytes], object]
+    errors: tuple[type[Exception], ...]
+    seeds: tuple[bytes, ...]
+    prepare: Callable[[bytes], bytes] | None = None
+
+
+_SSH_KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hmqTRcR7oFbGqz9ZUrGoJsN0Ld2qHcS8mrcXzX0vU ada"
+_DOCUMENT: Final = (
+    b'{"instance-id":"i-1","generation":3,"local-hostname":"web1","fqdn":"web1.example.org","ssh_authorized_keys":["%b"],'
+    b'"users":[{"name":"ada","ssh_authorized_keys":[]}],"network":{"version":2,"ethernets":{"eth0":{"match":{"macaddress":'
+    b'"00:16:3e:00:00:01"},"addresses":["10.0.0.5/24","fd00::5/64"],"gateway4":"10.0.0.1","routes":[{"to":"default","via":"fd00::1"}],'
+    b'"nameservers":{"addresses":["10.0.0.53"],"search":["example.org"]},"mtu":1500},"eth1":{"dhcp4":true}}}}'
+) % _SSH_KEY.encode()
+_CERTIFICATE: Final = trust.sign(bytes([3]) * 32, bytes(range(32)), issued=1_700_000_000, label="dom0-a")
+_ITEM: Final = ItemResult("hostname", Outcome.FAILED, "command-failed", "hostnamectl", ["a line"])
+
+
+def _right_sum(data: bytes) -> bytes:
+    body = data[:-9]
+    return b"%b %08x" % (body, crc32(body))
+
+
+def _read_lines(data: bytes) -> list[bytes]:
+    """What a reader finds must not depend on where the stream is cut."""
+    whole, cut = LineReader(), LineReader()
+    found = whole.feed(data)
+    middle = len(data) // 2
+    again = cut.feed(data[:middle]) + cut.feed(data[middle:])
+    if found != again or whole.overlong != cut.overlong:
+        raise AssertionError("a cut changed which lines were found")
+    return found
+
+
+def _remake_line(data: bytes) -> None:
+    parsed = line.parse(data)
+    head = line.header(parsed.direction, parsed.host, parsed.guest, parsed.sequence, parsed.acknowledgement)
+    if line.finish(head, parsed.payload) != data.removesuffix(b"\r") + b"\n":
+        raise AssertionError("a line that is not what its parts make")
+
+
+def _resend_document(data: bytes) -> None:
+    parsed = document.parse(data)
+    if document.parse(parsed.encode()) != parsed:
+        raise AssertionError("a document that is another after it was sent")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+PARSERS: Final = (
+    Parser("lines in a stream", _read_lines, (), (b"one\n\ntwo\r\n", b"x" * 1899 + b"\n", b"x" * 4000 + b"\nlast\n")),
+    Parser(
+        "line",
+        _remake_line,
+        (PeerError,),
+        tuple(
+            line.finish(line.header(b">", b"HOSTHOST", b"GUESTGST", 26, 7), payload)[:-1]
+            for payload in (b"", b"x", b"payload" * 9)
+        ),
+        _right_sum,
+    ),
+    Parser(
+        "host's greeting",
+        HostGreeting.decode,
+        (PeerError,),
+        tuple(HostGreeting(b"org.x.1", bytes(16), bytes(32), sealed, bytes(32)).encode() for sealed in (None, _CERTIFICATE)),
+    ),
+    Parser(
+        "guest's greeting",
+        GuestGreeting.decode,
+        (PeerError,),
+        (GuestGreeting(None, bytes(120)).encode(), *(GuestGreeting(refusal, bytes(16)).encode() for refusal in Refusal)),
+    ),
+    Parser("certificate", lambda data: Certificate.decode(bytes(32), data), (PeerError,), (_CERTIFICATE.encode(),)),
+    Parser(
+        "certificate's signature",
+        lambda data: Certificate.decode(bytes(range(32)), data).verify(),
+        (PeerError,),
+        (_CERTIFICATE.encode(),),
+    ),
+    Parser(
+        "message of the host's",
+        messages.decode_from_host,
+        (PeerError,),
+        (messages.encode(Ping(7)), messages.encode(Provision(msgspec.Raw(_DOCUMENT)))),
+    ),
+    Parser(
+        "message of the guest's",
+        messages.decode_from_guest,
+        (PeerError,),
+        (
+            messages.encode(Pong(7)),
+            messages.encode(Progress(3, "network")),
+            messages.encode(Result(3, Outcome.ROLLED_BACK, [_ITEM], [_SSH_KEY], "item-failed", "users[0]", "why", 12)),
+        ),
+    ),
+    Parser("hello", messages.decode_hello, (PeerError,), (messages.encode(messages.Hello("0.1.0", 3, "i-1", "a" * 32)),)),
+    Parser("document", _resend_document, (BadDocument,), (_DOCUMENT, b'{"instance-id":"i-1"}')),
+    Parser(
+        "ssh key",
+        lambda data: SshKey(_text(data)),
+        (ValueError,),
+        (_SSH_KEY.encode(), f'from="10.0.0.0/8",no-pty {_SSH_KEY}'.encode()),
+    ),
+    Parser(
+        "registry",
+        lambda data: registry.parse(_text(data)),
+        (LocalError,),
+        (b"    N: org.x.1\n    C: me\n    D: what\n       more\n",),
+    ),
+    Parser(
+        "trusted keys",
+        lambda data: trust.parse_trusted(_text(data)),
+        (LocalError,),
+        (f"# ours\n{trust.format_key(HOST_KEY_TYPE, bytes(32), 'dom0 a')}\n".encode(),),
+    ),
+)

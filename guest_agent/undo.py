@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a change is undone: values that the journal keeps, each of which may be carried out again and again."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+import msgspec
+
+from guest_agent import files, homes
+from guest_agent.command import CommandError
+from guest_agent.failure import ItemError, of_os_error
+from guest_agent.system import System, split
+
+#: Errors of the machine itself. Any other that a home gives is its user's doing, who must not be able to hold us up for ever.
+_MACHINE: Final = (errno.EIO, errno.ENOSPC, errno.EROFS)
+
+
+class _Undo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="undo", rename="kebab"):
+    """`undo` carries it out, raises `OSError` where it has to be tried again, and returns a note for the log, or nothing."""
+
+
+class RestoreFile(_Undo, frozen=True, tag="file"):
+    """Give *path* back what it was; None: there was no file."""
+
+    path: str
+    old: files.Stored | None
+
+    def undo(self, system: System) -> str:
+        """Restore the file where it is not as it was."""
+        parent, name = split(self.path)
+        try:
+            with system.directory(parent) as opened:
+                files.sweep(opened, name)
+                if self.old is None:
+                    files.remove(opened, name)
+                elif files.read(opened, name) != self.old:
+                    files.replace(opened, name, self.old)
+        except FileNotFoundError:
+            if self.old is not None:
+                raise
+        return ""
+
+
+class RemoveMadeDirectory(_Undo, frozen=True, tag="directory"):
+    """Remove *path*, a directory that was not there."""
+
+    path: str
+
+    def undo(self, system: System) -> str:
+        """Remove the directory unless somebody has put something into it."""
+        parent, name = split(self.path)
+        try:
+            with system.directory(parent) as opened:
+                files.remove_directory(opened, name)
+        except FileNotFoundError:
+            return ""
+        return ""
+
+
+class RestoreHostname(_Undo, frozen=True, tag="hostname"):
+    """Give the running kernel its old name back."""
+
+    name: str
+
+    def undo(self, system: System) -> str:
+        """Set the name, where the kernel is asked at all."""
+        if system.live and system.kernel.hostname() != self.name:
+            system.kernel.set_hostname(self.name)
+        return ""
+
+
+class RestoreKeys(_Undo, frozen=True, tag="keys"):
+    """Give a user's ~/.ssh back what it had."""
+
+    home: homes.Home
+    old: homes.Keys
+
+    def undo(self, system: System) -> str:
+        """Restore the file as the user; what the user put in the way is noted and left."""
+        try:
+            homes.restore(system, self.home, self.old)
+        except ItemError as exc:
+            return exc.detail
+        except OSError as exc:
+            if exc.errno in _MACHINE:
+                raise
+            return of_os_error(exc, f"restore the keys of {self.home.user}").detail
+        return ""
+
+
+class RunBack(_Undo, frozen=True, tag="command"):
+    """Run *argv* (none: nothing), on a live machine and while *while_exists* is there: after a reboot nothing is left to undo."""
+
+    argv: list[str]
+    while_exists: str
+
+    def undo(self, system: System) -> str:
+        """Run it. Its failure is a note: the files are what counts, and a retry would fail again."""
+        if not self.argv or not system.live or not system.exists(self.while_exists):
+            return ""
+        try:
+            status = system.run(self.argv).status
+        except CommandError as exc:
+            return str(exc)
+        return f"'{' '.join(self.argv)}' ended with status {status}" if status else ""
+
+
+Undo = RestoreFile | RemoveMadeDirectory | RestoreHostname | RestoreKeys | RunBack

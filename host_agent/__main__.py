@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments, logging and exit status of pv-host-agent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from host_agent import cli, key_verbs, verbs
+from host_agent.errors import HostError
+
+#: What journald takes for priorities (sd-daemon(3)).
+_PRIORITY = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}
+
+
+class _ForJournal(logging.Formatter):
+    """Lines with journald's priorities; it keeps the time itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = _PRIORITY.get(record.levelno, "<3>")
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    arguments = cli.parser().parse_args(argv)
+    _log_to_stderr(verbose=getattr(arguments, "verbose", False))
+    run = {
+        "check": verbs.check, "push": verbs.push, "serve": verbs.serve, "status": verbs.status,
+        "keys": key_verbs.run, "forget-key": verbs.forget_key, "install": verbs.install,
+    }[arguments.verb]  # fmt: skip
+    try:
+        return run(arguments)
+    except HostError as exc:
+        print(f"pv-host-agent: {exc}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    handler = logging.StreamHandler()
+    if "JOURNAL_STREAM" in os.environ:
+        handler.setFormatter(_ForJournal("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One conversation with one guest: greet until answered, judge its key, provision, ask now and then whether it is there.
+
+It is told bytes and the time, and never asks for either; `host_agent.drive` is what tells it. What it writes to the ledger
+must be committed before what it has to send is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from host_agent.generation import InForce, is_in_force, to_send
+from host_agent.judgement import judge, refusal_text
+from host_agent.ledger import Known
+from host_agent.notices import Notice, Settlement, What
+from host_agent.standing import State
+from host_agent.timing import DEFAULT, Timing
+from pv_channel.errors import PeerError
+from pv_channel.messages import Outcome, Ping, Pong, Progress, Provision, Result
+from pv_channel.session import FromGuest, Heard, Host, Lost, Refused, Sealed
+from pv_channel.states import State as End
+from pv_channel.text import printable
+from pv_channel.trust import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from host_agent.document_file import Wanted
+    from host_agent.keys import Identity
+    from host_agent.ledger import Ledger
+    from pv_channel.messages import GuestMessage
+    from pv_channel.session import HostEvent
+
+_GOOD: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
+
+
+class _Sent(NamedTuple):
+    """A document that is under way."""
+
+    wanted: Wanted
+    generation: int
+    give_up: float
+
+
+class Conversation:
+    """The host's part over one byte stream. What takes *now* may change `next_deadline` and what there is to send."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        channel: bytes,
+        identity: Identity,
+        ledger: Ledger,
+        tell: Callable[[Notice], None],
+        *,
+        now: float,
+        timing: Timing = DEFAULT,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.end = Host(
+            channel=channel, uuid=wanted.uuid, key=identity.key, certificate=identity.certificate, random_bytes=random_bytes
+        )
+        self.next_deadline = now
+        self.was_sealed = False
+        self._wanted, self._ledger, self._tell, self._timing = wanted, ledger, tell, timing
+        self._greetings = 0
+        self._greeted_at = now - timing.between_greetings
+        self._agent = ""
+        self._known = Known()
+        self._guest = InForce("", 0, "")
+        self._sent: _Sent | None = None
+        self._confirming = False
+        self._pings = 0
+        self._ping_open = False
+
+    def want(self, wanted: Wanted, now: float) -> None:
+        """The guest should become *wanted* from now on: now if it can be said now, else as soon as it can."""
+        self._wanted = wanted
+        if self.end.state is End.SEALED and self._sent is None:
+            self._provision(now)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take what came from the stream. All of it has happened to the end already: a session sealed here may be over again."""
+        for event in self.end.receive(data):
+            self._take(event, now)
+
+    def tick(self, now: float, backlog: int) -> None:
+        """Do what is due. *backlog* is how many bytes of ours the other end of the stream has not read yet."""
+        if now < self.next_deadline:
+            return
+        if self.end.state is not End.SEALED:
+            self._greet(now, backlog)
+        elif self._sent is not None:
+            self._lost(self.end.abandon("the guest took the document and gave no result in time").reason, now)
+        elif self._ping_open:
+            self._lost(self.end.abandon("the guest did not answer in time whether it is there").reason, now)
+        else:
+            self._ping(now)
+
+    def data_to_send(self) -> bytes:
+        """What to write to the stream now; first commit the ledger."""
+        try:
+            return self.end.data_to_send()
+        except PeerError as exc:  # a session's sequence numbers are used up
+            self._lost(self.end.abandon(str(exc)).reason, self._greeted_at)
+            return b""
+
+    def leave(self) -> None:
+        """End the session, if there is one, because we go: what there is to send then acknowledges what the guest said."""
+        if self.end.state is End.SEALED:
+            self.end.abandon("leaving")
+
+    def _greet(self, now: float, backlog: int) -> None:
+        """Greet, unless the last greeting still lies unread: a guest that was off must not find hours of them."""
+        if backlog == 0:
+            self.end.greet()
+            self._greeted_at = now
+            if self._greetings == 0:
+                self._ledger.stand(self._wanted.key, State.GREETING, "the guest has not answered yet")
+                self._tell(Notice(What.GREETING, "greeting the guest"))
+        self._greet_later(now)
+
+    def _greet_later(self, now: float) -> None:
+        steps = self._timing.first_greetings
+        self.next_deadline = now + (steps[self._greetings] if self._greetings < len(steps) else self._timing.greeting_every)
+        self._greetings += 1
+
+    def _greet_soon(self) -> None:
+        self.next_deadline = self._greeted_at + self._timing.between_greetings
+
+    def _take(self, event: HostEvent, now: float) -> None:
+        match event:
+            case FromGuest(message):
+                self._ledger.heard(self._wanted.key)
+                self._hear(message, now)
+            case Sealed(guest_key, hello):
+                if self.end.state is not End.SEALED:
+                    return  # and what ended it follows
+                self._agent = printable(hello.agent, 32)
+                self._guest = InForce(hello.instance_id, hello.generation, hello.digest)
+                self._meet(guest_key, now)
+            case Heard():
+                if self.end.state is not End.SEALED:
+                    self._greet_soon()
+            case Refused(refusal, detail):
+                self._refused(Refused(refusal, detail), now)
+            case Lost(reason):
+                self._lost(reason, now)
+
+    def _meet(self, guest_key: bytes, now: float) -> None:
+        """A guest proved that it holds *guest_key*; nothing of the document leaves unless that is the right one."""
+        wanted = self._wanted
+        meeting = self._ledger.meet(wanted.key, wanted.name, guest_key)
+        self._known = meeting.known
+        judgement = judge(wanted.key, guest_key, meeting)
+        if judgement.blocked is not None:
+            self._ledger.block(wanted.key, judgement.blocked.value, judgement.rival_key, judgement.text)
+            self.end.abandon(judgement.text)
+            self.next_deadline = now + self._timing.after_refusal
+            self._tell(Notice(judgement.blocked, judgement.text))
+            return
+        if judgement.pin:
+            self._ledger.pin(wanted.key, guest_key)
+        self.was_sealed = True
+        how = "met for the first time, and pinned" if judgement.pin else "as pinned"
+        self._tell(Notice(What.MET, f"sealed with the guest's key {fingerprint(guest_key)}, {how}; its agent is {self._agent}"))
+        self._confirming = False
+        self._provision(now)
+
+    def _provision(self, now: float) -> None:
+        """Send the document, or where the guest has it already ask for a sign of life: the host speaks first in a session."""
+        wanted, key = self._wanted, self._wanted.key
+        if is_in_force(wanted, self._guest):
+            self._ledger.in_force(key, self._guest.instance_id, self._guest.generation, wanted.digest, self._agent)
+            self._confirming = True
+            self._ping(now)
+            return
+        generation = to_send(wanted, self._guest, self._known)
+        data = wanted.document.at_generation(generation).encode()
+        self._ledger.sending(key, wanted.document.instance_id, generation, wanted.digest)
+        self._known = self._known._replace(
+            instance_id=wanted.document.instance_id, generation_sent=generation, digest_sent=wanted.digest
+        )
+        self._sent = _Sent(wanted, generation, now + self._timing.result_at_most)
+        self._ping_open = False
+        self.end.send(Provision(msgspec.Raw(data)))
+        self.next_deadline = now + self._timing.result
+        self._tell(Notice(What.SENDING, f"sending generation {generation} of {wanted.document.instance_id}, {len(data)} bytes"))
+
+    def _ping(self, now: float) -> None:
+        self._pings += 1
+        self._ping_open = True
+        self.end.send(Ping(self._pings))
+        self.next_deadline = now + self._timing.pong
+
+    def _hear(self, message: GuestMessage, now: float) -> None:
+        match message:
+            case Pong(n):
+                if n == self._pings and self._ping_open:
+                    self._ping_open = False
+                    self.next_deadline = now + self._timing.ping_every
+                    if self._confirming:
+                        self._confirming = False
+                        generation = self._guest.generation
+                        text = f"generation {generation} is in force already; nothing was sent"
+                        self._settled(Settlement(generation, None), text)
+            case Progress(generation, item):
+                if self._sent is not None and generation == self._sent.generation:
+                    self.next_deadline = min(now + self._timing.result, self._sent.give_up)
+                    self._tell(Notice(What.WORKING, f"working on {item}"))
+            case Result():
+                if self._sent is not None and message.generation in (0, self._sent.generation):
+                    self._conclude(self._sent, message, now)
+
+    def _conclude(self, sent: _Sent, result: Result, now: float) -> None:
+        good = result.outcome in _GOOD
+        self._sent = None
+        self._ledger.settle(sent.wanted.key, sent.generation, result, self._agent, applied=good)
+        if good:
+            self._guest = InForce(sent.wanted.document.instance_id, sent.generation, sent.wanted.digest)
+        self.next_deadline = now + self._timing.ping_every
+        self._settled(Settlement(sent.generation, result), f"generation {sent.generation}: {result.outcome.value}")
+        if self._wanted is not sent.wanted and self.end.state is End.SEALED:
+            self._provision(now)
+
+    def _settled(self, settlement: Settlement, text: str) -> None:
+        self._greetings = 0
+        self._tell(Notice(What.SETTLED, text, settlement))
+
+    def _refused(self, refused: Refused, now: float) -> None:
+        text = refusal_text(refused, self._wanted)
+        self._ledger.stand(self._wanted.key, State.REFUSED, text)
+        self.next_deadline = now + self._timing.after_refusal
+        self._tell(Notice(What.REFUSED, text, refusal=refused.refusal))
+
+    def _lost(self, reason: str, now: float) -> None:
+        """The session is over; greet again at once after a session that was of use, else in the slower and slower steps."""
+        self._sent, self._ping_open = None, False
+        text = f"the session ended: {printable(reason, 200)}"
+        self._ledger.stand(self._wanted.key, State.GREETING, text)
+        self._tell(Notice(What.LOST, text))
+        if self._greetings == 0:
+            self._greet_soon()
+        else:
+            self._greet_later(now)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put the agent in place on a dom0: its systemd unit and the directories that it reads and keeps."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from host_agent.channel import shared_files
+from host_agent.errors import BadFile, shown
+from host_agent.files import PRIVATE_DIRECTORY, PUBLIC_FILE, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNIT: Final = "pv-host-agent.service"
+#: What the unit in the distribution starts; `install` puts the path of the command that is running there.
+COMMAND_IN_UNIT: Final = "/usr/bin/pv-host-agent"
+DOCUMENTS: Final = "etc/pv-host-agent/documents"
+STATE: Final = "var/lib/pv-host-agent"
+SOCKETS: Final = "run/pv-channel"
+
+
+def install(root: Path, command: str | None = None) -> Iterator[str]:
+    """Do it below *root*, saying each path that was made; raise `BadFile`. What is there already keeps its content."""
+    source = shared_files() / "systemd" / UNIT
+    try:
+        unit = source.read_text("utf-8").replace(COMMAND_IN_UNIT, command or own_command())
+        for directory in (Path(DOCUMENTS).parent, Path(DOCUMENTS), Path(STATE), Path(SOCKETS)):
+            path = root / directory
+            if not path.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.mkdir(PRIVATE_DIRECTORY)
+                yield str(path)
+        target = root / "etc/systemd/system" / UNIT
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, unit.encode(), PUBLIC_FILE)
+        yield str(target)
+    except OSError as exc:
+        raise BadFile(f"{shown(exc.filename or source)}: {exc.strerror}; install is for root") from None
+
+
+def own_command() -> str:
+    """The command that starts this program, for a unit: an absolute path."""
+    beside_python = Path(sys.executable).with_name("pv-host-agent")
+    started = Path(sys.argv[0]).absolute()
+    if started.name == "pv-host-agent" and os.access(started, os.X_OK):
+        return str(started)
+    if os.access(beside_python, os.X_OK):
+        return str(beside_python)
+    return f"{sys.executable} -m host_agent"

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of each VM: an SQLite ledger that the agent writes while others read it.
+
+Writes gather in one transaction until `commit`; whoever sends bytes because of a write commits first. A guest's key is
+on the disk before anything is sent on its account; the rest may be lost in a power cut, and the guest's next hello mends it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from host_agent.files import PRIVATE_FILE, private_directory
+from host_agent.ledger_schema import BUSY_SECONDS, EVENTS_KEPT, FILE_NAME, prepare, trouble
+from host_agent.standing import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from pv_channel.messages import Result
+
+#: When a VM was last heard goes to the disk this often, not with every byte.
+HEARD_EVERY_SECONDS: Final = 5.0
+#: A detail or an event: a sentence with two fingerprints in it.
+_MAX_TEXT: Final = 500
+#: What goes with a VM that turns out to be known by another name.
+_KEPT: Final = (
+    "guest_key, rival_key, first_met, instance_id, generation_sent, digest_sent, generation_applied, outcome, host_keys"
+)
+
+
+class Known(NamedTuple):
+    """What the ledger knew of a VM when it was met."""
+
+    guest_key: bytes | None = None
+    rival_key: bytes | None = None
+    instance_id: str = ""
+    generation_sent: int = 0
+    digest_sent: str = ""
+
+
+class Meeting(NamedTuple):
+    """The VM as the ledger knows it, and which other VM (by its key in the ledger) has the same guest key, if one has."""
+
+    known: Known
+    shared_with: str | None
+
+
+class Ledger:
+    """The ledger in one directory. Every method may raise `LedgerTrouble`, and then nothing since the last commit is recorded."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection, wall: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._db, self._wall = db, wall
+        self._durable = False
+        self._heard: set[str] = set()
+        self._heard_written = 0.0
+
+    @classmethod
+    def open(cls, directory: Path, wall: Callable[[], float] = time.time) -> Ledger:
+        """The ledger in *directory*, both made where they are missing; raise `BadFile` for a directory that is open to others."""
+        private_directory(directory)
+        path = directory / FILE_NAME
+        try:
+            path.touch(PRIVATE_FILE)
+            db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=64)
+            prepare(db, path)
+        except sqlite3.Error as exc:
+            raise trouble(path, exc) from exc
+        return cls(path, db, wall)
+
+    def close(self) -> None:
+        """Commit and let go."""
+        self._heard_written = 0.0
+        self.commit()
+        self._db.close()
+
+    def commit(self) -> None:
+        """Put everything written so far on record: what depends on it may be sent after this, and not before."""
+        if self._heard and self._wall() - self._heard_written >= HEARD_EVERY_SECONDS:
+            self._write_heard()
+        if self._db.in_transaction:
+            self._run("COMMIT")
+            if self._durable:
+                self._run("PRAGMA synchronous=NORMAL")
+                self._durable = False
+
+    def abandon(self) -> None:
+        """Forget what was written since the last commit: it could not be recorded, so nothing may be sent on its account."""
+        if self._db.in_transaction:
+            self._db.rollback()
+
+    def want(self, key: str, name: str, generation: int | None, digest: str) -> None:
+        """A VM is to become what *digest* says, as *generation* if the document names one."""
+        if key != name:  # all that is known by the name may be that its document had no uuid, or was none
+            self._do("DELETE FROM vm WHERE key=? AND guest_key IS NULL AND rival_key IS NULL", (name,))
+        self._ensure(key, name)
+        self._do(
+            "UPDATE vm SET name=?, generation_wanted=?, digest_wanted=?, document_error='' WHERE key=?",
+            (name, generation, digest, key),
+        )
+
+    def document_error(self, key: str, name: str, error: str) -> None:
+        """The VM's file cannot be used as it is now; what was wanted before stays in force."""
+        self._ensure(key, name)
+        self._do(
+            "UPDATE vm SET document_error=?, state=CASE WHEN digest_wanted='' THEN ? ELSE state END WHERE key=?",
+            (error[:_MAX_TEXT], State.BAD_DOCUMENT, key),
+        )
+
+    def stand(self, key: str, state: str, detail: str = "") -> None:
+        """A VM stands at *state* now, because of *detail*. A quarrel over its key is the worse news, and stays."""
+        self._do(
+            "UPDATE vm SET state=?, detail=?, since=? WHERE key=? AND rival_key IS NULL",
+            (state, detail[:_MAX_TEXT], self._wall(), key),
+        )
+
+    def heard(self, key: str) -> None:
+        """The VM's guest said something authentic now."""
+        self._heard.add(key)
+
+    def meet(self, key: str, name: str, guest_key: bytes) -> Meeting:
+        """What is known of the VM *key*, whose guest has just proven that it holds *guest_key*.
+
+        A VM first met by its name and now by its uuid, or the other way round, is the same VM.
+        """
+        self._ensure(key, name)
+        shared = None
+        for other, other_name in self._run("SELECT key, name FROM vm WHERE guest_key=? AND key!=?", (guest_key, key)).fetchall():
+            if other_name == name and name in (key, other):
+                self._adopt(key, other)
+            else:
+                shared = str(other)
+        known = self._run("SELECT guest_key, rival_key, instance_id, generation_sent, digest_sent FROM vm WHERE key=?", (key,))
+        return Meeting(Known(*known.fetchone()), shared)
+
+    def pin(self, key: str, guest_key: bytes) -> None:
+        """The VM's guest has this key from now on; on the disk once committed."""
+        if not self._durable:
+            self.commit()
+            self._run("PRAGMA synchronous=FULL")  # between transactions only, so before the next one begins
+            self._durable = True
+        self._do("UPDATE vm SET guest_key=?, first_met=? WHERE key=?", (guest_key, self._wall(), key))
+
+    def block(self, key: str, state: str, rival_key: bytes, detail: str) -> None:
+        """Nothing goes to this VM until an operator resolves it: *rival_key* is not the guest's, or not its alone."""
+        self._do(
+            "UPDATE vm SET rival_key=?, state=?, detail=?, since=? WHERE key=?",
+            (rival_key, state, detail[:_MAX_TEXT], self._wall(), key),
+        )
+
+    def sending(self, key: str, instance_id: str, generation: int, digest: str) -> None:
+        """A document is about to be sent."""
+        self._do(
+            "UPDATE vm SET instance_id=?, generation_sent=?, digest_sent=?, state=?, detail='', since=? WHERE key=?",
+            (instance_id, generation, digest, State.PROVISIONING, self._wall(), key),
+        )
+
+    def in_force(self, key: str, instance_id: str, generation: int, digest: str, agent: str) -> None:
+        """The guest says that it has this already. The result of that generation, if it was a good one, stays on record."""
+        now = self._wall()
+        self._do(
+            "UPDATE vm SET outcome=CASE WHEN generation_applied=? AND outcome='applied' THEN outcome ELSE 'unchanged' END,"
+            " instance_id=?, generation_sent=?, digest_sent=?, generation_applied=?, agent=?, state=?, detail='', since=?,"
+            " last_heard=? WHERE key=?",
+            (generation, instance_id, generation, digest, generation, agent, State.READY, now, now, key),
+        )
+
+    def settle(self, key: str, generation: int, result: Result, agent: str, *, applied: bool) -> None:
+        """The guest answered for *generation*, item by item; *applied* is whether that is in force now."""
+        now = self._wall()
+        self._do(
+            "UPDATE vm SET generation_applied=CASE WHEN ? THEN ? ELSE generation_applied END, outcome=?, reason=?, path=?,"
+            " result_detail=?, host_keys=?, agent=?, milliseconds=?, state=?, detail='', since=?, last_heard=? WHERE key=?",
+            (
+                applied, generation, result.outcome.value, _word(result.reason), result.path, result.detail,
+                json.dumps(result.host_keys), agent, result.milliseconds, State.READY, now, now, key,
+            ),
+        )  # fmt: skip
+        self._do("DELETE FROM item WHERE key=?", (key,))
+        self._do_all(
+            "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (key, number, item.item, item.outcome.value, _word(item.reason), item.detail, "\n".join(item.log))
+                for number, item in enumerate(result.items)
+            ],
+        )
+
+    def event(self, key: str, text: str) -> None:
+        """Something an operator may want to read later. A VM's events push out its own older ones, never another VM's."""
+        self._do(
+            "INSERT OR REPLACE INTO event SELECT key, events % ?, ?, ? FROM vm WHERE key=?",
+            (EVENTS_KEPT, self._wall(), text[:_MAX_TEXT], key),
+        )
+        self._do("UPDATE vm SET events=events+1 WHERE key=?", (key,))
+
+    def forget_key(self, key: str) -> bool:
+        """Forget the guest's key and any quarrel over it, another VM's over the same key included; whether there was one."""
+        row = self._run("SELECT guest_key, rival_key FROM vm WHERE key=?", (key,)).fetchone()
+        if row is None or row == (None, None):
+            return False
+        self._do(
+            "UPDATE vm SET rival_key=NULL, state=?, detail='', since=? WHERE rival_key IS NOT NULL AND (key=? OR rival_key=?)",
+            (State.GREETING, self._wall(), key, row[0]),
+        )
+        self._do("UPDATE vm SET guest_key=NULL, generation_sent=0, digest_sent='' WHERE key=?", (key,))  # and it counts anew
+        self.event(key, "the guest's key was forgotten on request")
+        return True
+
+    def _adopt(self, key: str, other: str) -> None:
+        """What is known of *other* is known of *key* from now on."""
+        self._do(f"UPDATE vm SET ({_KEPT}) = (SELECT {_KEPT} FROM vm WHERE key=?) WHERE key=?", (other, key))  # noqa: S608 -- ours
+        self._do("DELETE FROM item WHERE key=?", (key,))
+        self._do("UPDATE item SET key=? WHERE key=?", (key, other))
+        self._do("DELETE FROM event WHERE key=?", (other,))
+        self._do("DELETE FROM vm WHERE key=?", (other,))
+
+    def _ensure(self, key: str, name: str) -> None:
+        self._do("INSERT INTO vm (key, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name))
+
+    def _write_heard(self) -> None:
+        now = self._heard_written = self._wall()
+        self._do_all("UPDATE vm SET last_heard=? WHERE key=?", [(now, key) for key in self._heard])
+        self._heard.clear()
+
+    def _do(self, statement: str, values: tuple[Any, ...]) -> None:
+        self._do_all(statement, (values,))
+
+    def _do_all(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        if not self._db.in_transaction:
+            self._run("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany(statement, rows)
+        except sqlite3.Error as exc:
+            raise trouble(self.path, exc) from exc
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as exc:
+            raise trouble(self.path, exc) from exc
+
+
+def _word(reason: object) -> str:
+    """A reason that may be absent."""
+    return reason if isinstance(reason, str) else ""

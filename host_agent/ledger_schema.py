@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's tables, and how an SQLite file becomes one that this version can use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from host_agent.errors import LedgerTrouble, shown
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+FILE_NAME: Final = "ledger.sqlite"
+#: Kept in the file's user_version; a higher one was written by a newer agent.
+VERSION: Final = 1
+#: A VM's latest events; each VM has as many places of its own.
+EVENTS_KEPT: Final = 64
+#: Another process writes for milliseconds at a time.
+BUSY_SECONDS: Final = 5.0
+
+SCHEMA: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS vm (
+    key TEXT PRIMARY KEY,                       -- the VM's uuid, or its name where no uuid is known
+    name TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'unreachable',
+    detail TEXT NOT NULL DEFAULT '',            -- why it stands there
+    since REAL NOT NULL DEFAULT 0,
+    first_met REAL NOT NULL DEFAULT 0,
+    last_heard REAL NOT NULL DEFAULT 0,
+    guest_key BLOB,                             -- pinned at first contact
+    rival_key BLOB,                             -- not null: nothing is sent until an operator says forget-key
+    agent TEXT NOT NULL DEFAULT '',
+    instance_id TEXT NOT NULL DEFAULT '',
+    generation_wanted INTEGER,                  -- null where the host counts
+    digest_wanted TEXT NOT NULL DEFAULT '',
+    document_error TEXT NOT NULL DEFAULT '',
+    generation_sent INTEGER NOT NULL DEFAULT 0,
+    digest_sent TEXT NOT NULL DEFAULT '',
+    generation_applied INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '',
+    path TEXT NOT NULL DEFAULT '',
+    result_detail TEXT NOT NULL DEFAULT '',
+    host_keys TEXT NOT NULL DEFAULT '[]',       -- the guest's ssh host public keys, as JSON
+    milliseconds INTEGER NOT NULL DEFAULT 0,
+    events INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS vm_by_guest_key ON vm (guest_key) WHERE guest_key IS NOT NULL;
+CREATE TABLE IF NOT EXISTS item (
+    key TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    item TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    log TEXT NOT NULL,
+    PRIMARY KEY (key, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+    key TEXT NOT NULL,
+    slot INTEGER NOT NULL,                      -- a ring: the number of the event modulo what is kept
+    at REAL NOT NULL,
+    what TEXT NOT NULL,
+    PRIMARY KEY (key, slot)
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make the file behind *db* a ledger of this version; raise `LedgerTrouble` for one of a newer agent's."""
+    check_version(db, path)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        db.executescript(SCHEMA)
+
+
+def check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Raise `LedgerTrouble` for a ledger that a newer agent wrote."""
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > VERSION:
+        raise LedgerTrouble(f"{shown(path)}: a newer pv-host-agent wrote it (schema {found}, not {VERSION})")
+
+
+def trouble(path: Path, exc: sqlite3.Error) -> LedgerTrouble:
+    """What to tell the operator of *exc*."""
+    return LedgerTrouble(f"{shown(path)}: {exc}; is the disk full, or the file damaged or another's?")

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give one VM one document, wait for its answer, and say what happened."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from host_agent.answer import result_values, why
+from host_agent.backoff import Backoff
+from host_agent.connect import connect_socket, open_pty
+from host_agent.conversation import Conversation
+from host_agent.drive import Batch, Drive
+from host_agent.errors import Unreachable, shown
+from host_agent.notices import Notice, What
+from host_agent.timing import DEFAULT, Timing
+from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from host_agent.document_file import Wanted
+    from host_agent.keys import Identity
+    from host_agent.ledger import Ledger
+    from host_agent.notices import Settlement
+
+#: Kinds of `Unreachable` that waiting does not cure.
+_HOPELESS: Final = frozenset({"forbidden", "too-long", "no-socket", "no-pty"})
+#: A refusal or a quarrel over a key stays; a person must act.
+_FINAL: Final = {What.REFUSED, What.KEY_CHANGED, What.KEY_SHARED}
+
+
+class Target(NamedTuple):
+    """Where the VM's channel is: a unix socket, or a pty."""
+
+    path: Path
+    is_pty: bool = False
+
+    def open(self) -> int:
+        """A byte stream to it; raise `Unreachable`."""
+        return open_pty(self.path) if self.is_pty else connect_socket(self.path)
+
+
+class Ending(NamedTuple):
+    """How a push ended: one word, a sentence with what to do next where it went wrong, and the answer if there was one."""
+
+    outcome: str
+    text: str
+    settlement: Settlement | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the guest now is what it should become."""
+        return self.settlement is not None and self.settlement.good
+
+    def values(self, wanted: Wanted, seconds: float) -> dict[str, Any]:
+        """For JSON."""
+        settlement = self.settlement
+        answer = {} if settlement is None or settlement.result is None else result_values(settlement.result)
+        empty = {"reason": "", "path": "", "detail": "", "milliseconds": 0, "items": [], "host-keys": []}
+        return {
+            "vm": printable(wanted.name, 200),
+            "key": printable(wanted.key, 200),
+            "outcome": self.outcome,
+            "error": "" if self.good else self.text,
+            "instance-id": wanted.document.instance_id,
+            "generation": 0 if settlement is None else settlement.generation,
+            "seconds": round(seconds, 3),
+            **empty,
+            **answer,
+        }
+
+
+class Push:
+    """One document on its way to one VM."""
+
+    def __init__(
+        self, target: Target, wanted: Wanted, channel: bytes, identity: Identity, ledger: Ledger,
+        tell: Callable[[str], None], timing: Timing = DEFAULT,
+    ) -> None:  # fmt: skip
+        self._target, self._wanted, self._channel = target, wanted, channel
+        self._identity, self._ledger, self._tell, self._timing = identity, ledger, tell, timing
+        self._told = ""
+        self._drive: Drive | None = None
+
+    async def run(self, timeout: float) -> Ending:
+        """Do it within *timeout* seconds; raise `LedgerTrouble` where nothing can be recorded, and so nothing may be sent."""
+        loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[Ending] = loop.create_future()
+        trying = asyncio.create_task(self._try_on())
+        waited: set[asyncio.Future[Any]] = {trying, self._ending}
+        try:
+            await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if trying.done():
+                trying.result()
+            return self._ending.result() if self._ending.done() else Ending("timeout", self._what_to_look_at(timeout))
+        finally:
+            trying.cancel()
+            await asyncio.gather(trying, return_exceptions=True)
+
+    async def _try_on(self) -> None:
+        """Connect and converse, again and again, until there is an ending."""
+        loop = asyncio.get_running_loop()
+        batch, backoff = Batch(self._ledger, loop), Backoff()
+        while not self._ending.done():
+            try:
+                descriptor = self._target.open()
+            except Unreachable as exc:
+                self._say(str(exc))
+                if exc.word in _HOPELESS:
+                    self._ending.set_result(Ending("unreachable", str(exc)))
+            else:
+                self._say(f"connected to {shown(self._target.path)}")
+                self._say(await self._converse(descriptor, batch))
+            await asyncio.sleep(backoff.next())
+
+    async def _converse(self, descriptor: int, batch: Batch) -> str:
+        self._drive = drive = Drive(descriptor, batch, self._begin)
+        try:
+            return await drive.closed
+        finally:
+            batch.flush()
+            drive.leave("done")
+
+    def _begin(self, now: float) -> Conversation:
+        return Conversation(
+            self._wanted, self._channel, self._identity, self._ledger, self._hear, now=now, timing=self._timing
+        )
+
+    def _hear(self, notice: Notice) -> None:
+        if notice.what in _FINAL:
+            outcome = "refused" if notice.what is What.REFUSED else notice.what.value
+            self._end(Ending(outcome, notice.text))
+        elif notice.settlement is not None:
+            settlement = notice.settlement
+            reason = "" if settlement.result is None or settlement.good else why(settlement.result)
+            text = notice.text if not reason else f"{notice.text}: {reason}"
+            self._end(Ending(settlement.outcome, text, settlement))
+        else:
+            self._say(notice.text)
+
+    def _end(self, ending: Ending) -> None:
+        if not self._ending.done():
+            self._ending.set_result(ending)
+
+    def _say(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self._tell(text)
+
+    def _what_to_look_at(self, timeout: float) -> str:
+        """Why there may have been no answer, from what was seen of the stream."""
+        path = shown(self._target.path)
+        if self._drive is None:
+            return f"no connection in {timeout:g} s: {self._told}"
+        end = self._drive.conversation.end
+        if self._drive.conversation.was_sealed:
+            return f"the guest answered, then gave no result within {timeout:g} s: see pv-guest-agent's journal in the guest"
+        if end.counters.echoes:
+            seen = "only our own greeting came back: the guest's tty is open in its first state, and no agent reads it"
+        elif end.counters.garbage or end.overlong:
+            seen = "what came is not our protocol: another program (a getty?) has the guest's tty"
+        elif end.counters.stale:
+            seen = "only lines of an earlier session came"
+        else:
+            seen = "nothing came at all"
+        return (
+            f"no answer in {timeout:g} s, {seen}. Look at: does pv-guest-agent run in the guest; does the guest have the channel"
+            f" (xl before 4.18.5, 4.19.2 or 4.20.1 drops the first 'channel=' entry: pv-guest-agent channels lists them);"
+            f" does another program, such as 'serve', hold the socket (ss -xp | grep {path}): QEMU serves one, others queue"
+        )

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serve every VM that has a document: one supervised task each, told when a document or a socket changes."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from host_agent import sockets
+from host_agent.drive import Batch
+from host_agent.errors import BadFile, HostError, shown
+from host_agent.files import PRIVATE_FILE, others_may_write
+from host_agent.inventory import Inventory
+from host_agent.sd_notify import sd_notify
+from host_agent.served import Dom0, Served
+from host_agent.standing import State
+from host_agent.timing import DEFAULT, Timing
+from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from host_agent.document_file import Wanted
+    from host_agent.keys import Identity
+    from host_agent.ledger import Ledger
+
+log = logging.getLogger("pv-host-agent")
+
+#: After a fault of ours in one VM's task: that VM waits, the others do not notice.
+RESTART_SECONDS: Final = 10.0
+
+
+class Service:
+    """The VMs of this host, as the directories *documents* and *socket_files* have them."""
+
+    def __init__(
+        self, documents: Path, socket_files: Path, channel: bytes, identity: Identity, ledger: Ledger, timing: Timing = DEFAULT
+    ) -> None:
+        self._inventory, self._sockets_in = Inventory(documents), socket_files
+        self._channel, self._identity, self._ledger, self._timing = channel, identity, ledger, timing
+        self._served: dict[str, Served] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._keys: dict[str, str] = {}
+        self._complaint = ""
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; SIGHUP looks at the directories at once."""
+        loop = asyncio.get_running_loop()
+        self._dom0 = Dom0(self._channel, self._identity, self._ledger, Batch(self._ledger, loop), self._timing)
+        stop, look = asyncio.Event(), asyncio.Event()
+
+        def stop_now() -> None:
+            stop.set()
+            look.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop_now)
+        loop.add_signal_handler(signal.SIGHUP, look.set)
+        self._look()
+        sd_notify(f"READY=1\nSTATUS=serving {len(self._served)} VMs")
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(self._timing.look_every):
+                    await look.wait()
+            except TimeoutError:
+                sd_notify("WATCHDOG=1")
+            look.clear()
+            self._look()
+        sd_notify("STOPPING=1")
+        await self._stop_all()
+
+    async def _stop_all(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._dom0.batch.flush()
+
+    def _look(self) -> None:
+        """See what changed in the two directories. What cannot be read is complained of once; everything stays as it was."""
+        try:
+            found = sockets.look(self._sockets_in)
+            changes = self._inventory.look()
+        except BadFile as exc:
+            self._complain(str(exc))
+            return
+        self._complain("")
+        for name in changes.removed:
+            self._remove(name)
+        for name, error in changes.errors:
+            self._refuse(name, error)
+        for wanted in changes.wanted:
+            self._want(wanted)
+        for name, served in self._served.items():
+            socket = found.get(name)
+            if socket is not None:
+                served.socket_is(socket)
+
+    def _want(self, wanted: Wanted) -> None:
+        holder = self._keys.get(wanted.key, wanted.name)
+        if holder != wanted.name:
+            self._refuse(wanted.name, f"{wanted.name}: {wanted.key} has a document already, {holder}'s; cure: remove one")
+            return
+        served = self._served.get(wanted.name)
+        if served is not None and served.wanted.key != wanted.key:
+            self._remove(wanted.name)
+            served = None
+        generation = wanted.document.generation
+        number = None if generation is msgspec.UNSET else generation
+        self._record(lambda ledger: ledger.want(wanted.key, wanted.name, number, wanted.digest))
+        if served is None:
+            self._start(wanted)
+        else:
+            served.want(wanted)
+
+    def _start(self, wanted: Wanted) -> None:
+        served = Served(self._dom0, wanted, self._sockets_in / (wanted.name + sockets.SUFFIX))
+        self._served[wanted.name], self._keys[wanted.key] = served, wanted.name
+        self._tasks[wanted.name] = asyncio.create_task(_supervise(served))
+
+    def _refuse(self, name: str, error: str) -> None:
+        """A document cannot be used; the one before it, if any, stays in force."""
+        log.error("%s", error)
+        served = self._served.get(name)
+        key = name if served is None else served.wanted.key
+        self._record(lambda ledger: ledger.document_error(key, name, error))
+
+    def _remove(self, name: str) -> None:
+        """There is no document any more: the VM is left as it is, and alone."""
+        served = self._served.pop(name, None)
+        if served is None:
+            self._record(lambda ledger: ledger.stand(name, State.REMOVED, "the document was removed"))
+            return
+        log.info("%s: the document was removed; the VM is left as it is", printable(name, 100))
+        del self._keys[served.wanted.key]
+        self._tasks.pop(name).cancel()
+        key = served.wanted.key
+        self._record(lambda ledger: ledger.stand(key, State.REMOVED, "the document was removed"))
+
+    def _record(self, record: Callable[[Ledger], None]) -> None:
+        self._dom0.batch.write(record)
+
+    def _complain(self, text: str) -> None:
+        if text and text != self._complaint:
+            log.error("%s; what was read before stays in force", text)
+        self._complaint = text
+
+
+async def _supervise(served: Served) -> None:
+    """Serve one VM, and if our own code fails in it say so and begin anew: one VM's fault is never another's."""
+    while True:
+        try:
+            await served.serve()
+        except Exception:
+            name = printable(served.wanted.name)
+            log.exception("%s: a fault in pv-host-agent; this VM is served again in %g s", name, RESTART_SECONDS)
+        await asyncio.sleep(RESTART_SECONDS)
+
+
+def check_directories(documents: Path, socket_files: Path) -> None:
+    """Raise `BadFile` where others than root decide what VMs become or where we connect."""
+    for directory in (documents, socket_files):
+        try:
+            complaint = others_may_write(directory)
+        except OSError as exc:
+            raise BadFile(f"{shown(directory)}: {exc.strerror}; cure: mkdir -m 700 {shown(directory)}") from None
+        if complaint is not None:
+            raise BadFile(complaint)
+
+
+def allow_many_files() -> None:
+    """Take as many descriptors as we may have: each VM needs one, and a login shell's soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # systemd's filter forbids it, and has set the limit itself
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def hold(state: Path) -> int:
+    """Be the only `serve` on this state directory, for as long as the descriptor that comes back is open; raise `HostError`."""
+    path = state / "serve.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise HostError(f"{shown(path)}: another 'pv-host-agent serve' is running on this state directory") from None
+    return descriptor

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the host waits for what; every wait has its number here."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Timing(NamedTuple):
+    """Seconds. The defaults are for VMs on the same machine whose guest may be booting."""
+
+    #: Between the first greetings: a guest that is up answers within milliseconds, one that opens its tty now a little later.
+    first_greetings: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    #: Then, for as long as it takes: a guest that boots waits at most this long.
+    greeting_every: float = 5.0
+    #: However often a guest makes us greet anew.
+    between_greetings: float = 0.1
+    #: A refusal lasts until a person does something about it.
+    after_refusal: float = 30.0
+    #: From a document, or from the last word of progress, to the result: a guest may run slow commands for an item.
+    result: float = 120.0
+    #: From a document to its result, however much progress is told.
+    result_at_most: float = 1800.0
+    #: Between questions whether the guest is there.
+    ping_every: float = 30.0
+    #: From such a question to its answer.
+    pong: float = 20.0
+    #: Between two looks at the directories of documents and sockets; a thousand files take a few milliseconds.
+    look_every: float = 1.0
+
+
+DEFAULT: Final = Timing()

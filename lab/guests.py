@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests: created on a fresh disk, run in over their console, restarted, killed, forgotten."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from lab.dom0 import RUN_SECONDS, Completed
+from lab.domain_config import DomainConfig
+from lab.errors import EmulatorFault, LabError, fault_line, tail
+from lab.progress import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.dom0 import Dom0
+    from lab.progress import Progress
+
+#: A PVH guest is up 20 s after `xl create`, a PV guest after 70 s on a bad day, and three at once share two CPUs.
+READY_SECONDS = 600.0
+
+#: `xl shutdown` waits for the guest's systemd to stop everything.
+SHUTDOWN_SECONDS = 300.0
+
+#: Between two looks at something in dom0, each of which costs the emulator some work.
+LOOK_SECONDS = 0.5
+
+#: Between two looks whether a booting guest is still there: `xl` costs the emulator so much that asking often slows the boot.
+ALIVE_SECONDS = 10.0
+
+#: What lab-ready.service prints when systemd has nothing left to start.
+READY = re.compile(r"^DOMU READY (\S+) at uptime (\d+)", re.MULTILINE)
+
+#: What lab-shell answers, and the echo of a greeting that it was not there for yet; of no use to whoever reads a console.
+_SHELL_TALK = re.compile(r"hello [0-9a-f]+|lab [0-9a-f]+ (?:hello|garbled|begin|end \S+ \S+)", re.ASCII)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
+
+#: How the guest {name} was made, beside its disk: a later process finds it by that.
+_RECORD = "/var/lib/lab/{name}.json"
+
+#: One snapshot of the template per guest, its changes in a sparse file: a fresh disk costs milliseconds. dom0 has no udev, so
+#: device-mapper is to make the nodes itself.
+_MAKE_DISK = """
+set -e
+export DM_DISABLE_UDEV=1
+cow=/var/lib/lab/{name}.cow
+[ ! -e $cow ] || {{ echo "guest {name} exists"; exit 1; }}
+truncate --size "$(blockdev --getsize64 /dev/vdb)" $cow
+loop=$(losetup --find --show $cow)
+dmsetup create {name} --table "0 $(blockdev --getsz /dev/vdb) snapshot /dev/vdb $loop N 8"
+"""
+
+#: The back end lets go of the disk a moment after the domain is gone.
+_DROP_DISK = """
+export DM_DISABLE_UDEV=1
+cow=/var/lib/lab/{name}.cow
+for _ in $(seq 100); do
+    [ -e /dev/mapper/{name} ] || break
+    dmsetup remove {name} 2>/dev/null || sleep 0.2
+done
+[ ! -e $cow ] || losetup --noheadings --output NAME --associated $cow | xargs --no-run-if-empty losetup --detach
+rm -f $cow /var/lib/lab/{name}.json
+[ ! -e /dev/mapper/{name} ]
+"""
+
+
+class Guest:
+    """One domain and its disk. The domain may be running or not; the disk lives until `destroy`."""
+
+    def __init__(self, dom0: Dom0, config: DomainConfig, progress: Progress) -> None:
+        self._dom0, self._progress = dom0, progress
+        self.config = config
+        self._printed_before = 0
+
+    @classmethod
+    def found(cls, dom0: Dom0, name: str, progress: Progress) -> Guest:
+        """Return the guest *name* that dom0 has, whoever made it; LabError when there is none."""
+        return cls(dom0, DomainConfig.from_record(dom0.get(_RECORD.format(name=name))), progress)
+
+    @property
+    def name(self) -> str:
+        """Its name for xl."""
+        return self.config.name
+
+    @property
+    def uuid(self) -> str:
+        """Its uuid, which every boot, restore and migration keeps."""
+        return self.config.uuid
+
+    @property
+    def domid(self) -> int | None:
+        """Its domain's number of today, None when it is not running."""
+        done = self._dom0.run(f"xl domid {self.name} 2>/dev/null", check=False)
+        return int(done.output) if done.status == 0 else None
+
+    @property
+    def running(self) -> bool:
+        """Has it a domain just now? A guest that reboots is without one for some seconds."""
+        return self.domid is not None
+
+    def make_disk(self) -> None:
+        """Give it a pristine copy of the template."""
+        self._dom0.run(_MAKE_DISK.format(name=self.name))
+        self._dom0.put(_RECORD.format(name=self.name), self.config.record())
+
+    def start(self) -> None:
+        """Create its domain on the disk it has, and return as soon as xl does: the guest has then hardly begun to boot."""
+        for channel in self.config.channels:
+            if channel.path:
+                self._dom0.run(f'mkdir -p -m 0700 "$(dirname {channel.path})"')
+        self._dom0.put(f"/root/{self.name}.cfg", self.config.text())
+        self._printed_before = len(self._dom0.guest_console(self.name))
+        with step(self._progress, f"xl create {self.name} ({self.config.kind})"):
+            self._dom0.run(f"xl create /root/{self.name}.cfg")
+
+    def wait_ready(self, timeout: float = READY_SECONDS) -> str:
+        """Wait until systemd in the guest has started all it will, and return its word for how that went ("running", "degraded").
+
+        EmulatorFault when the guest's kernel broke; LabError, with what it printed, when it is gone or *timeout* seconds pass.
+        """
+        give_up = time.monotonic() + timeout
+        look_alive = time.monotonic() + ALIVE_SECONDS
+        with step(self._progress, f"{self.name} boots"):
+            while True:
+                printed = self._printed_since_start()
+                if found := READY.search(printed):
+                    return found.group(1)
+                if broken := fault_line(printed):
+                    raise EmulatorFault(f"guest {self.name} broke: {broken}")
+                if time.monotonic() > give_up:
+                    raise LabError(f"guest {self.name} was not up after {timeout:.0f} s:\n{tail(printed)}")
+                if time.monotonic() > look_alive:
+                    if not self.running and not self._comes_back():
+                        raise LabError(f"guest {self.name} is gone:\n{tail(self._printed_since_start())}")
+                    look_alive = time.monotonic() + ALIVE_SECONDS
+                time.sleep(LOOK_SECONDS)
+
+    def _comes_back(self) -> bool:
+        """Is it only between two lives? xl takes seconds to make the domain of a guest that rebooted."""
+        give_up = time.monotonic() + READY_SECONDS / 10
+        while time.monotonic() < give_up:
+            if self.running:
+                return True
+            time.sleep(LOOK_SECONDS)
+        return False
+
+    def run(self, script: str, *, check: bool = True, timeout: float = RUN_SECONDS) -> Completed:
+        """Run *script* by bash as root in the guest, over hvc0.
+
+        LabError when it fails and *check*, or when *timeout* seconds pass: it is then ended.
+        """
+        return self._dom0.run_in_guest(self.name, script, check=check, timeout=timeout)
+
+    def console(self) -> str:
+        """Return what it has printed on hvc0 over all its lives, without the lab's own traffic."""
+        return readable(self._dom0.guest_console(self.name))
+
+    def _printed_since_start(self) -> str:
+        return readable(self._dom0.guest_console(self.name, self._printed_before))
+
+    def reboot(self) -> None:
+        """Reboot it through its own systemd, and return when it is up again, in a new domain on the same disk."""
+        before = self.domid
+        self._printed_before = len(self._dom0.guest_console(self.name))
+        self._dom0.run(f"xl reboot {self.name}")
+        self._wait(lambda: self.domid not in {before, None}, f"{self.name} comes back in a new domain")
+        self.wait_ready()
+
+    def shutdown(self) -> None:
+        """Shut it down through its own systemd, and return when the domain is gone; the disk stays, for `start`."""
+        self._dom0.run(f"xl shutdown {self.name}")
+        self._wait(lambda: not self.running, f"{self.name} shuts down")
+
+    def kill(self) -> None:
+        """Cut its power: the domain is gone at once, and the disk stays as it is, for `start`."""
+        self._dom0.run(f"xl destroy {self.name}")
+
+    def destroy(self) -> None:
+        """End the domain, if there is one, and forget the disk; doing it twice is doing it once."""
+        if self.running:
+            self.kill()
+        self._dom0.run(_DROP_DISK.format(name=self.name))
+
+    def _wait(self, true: Callable[[], bool], what: str) -> None:
+        give_up = time.monotonic() + SHUTDOWN_SECONDS
+        with step(self._progress, what):
+            while not true():
+                if time.monotonic() > give_up:
+                    raise LabError(f"waited {SHUTDOWN_SECONDS:.0f} s: {what}\n{tail(self._printed_since_start())}")
+                time.sleep(LOOK_SECONDS)
+
+
+def readable(printed: bytes) -> str:
+    """Return what a console *printed* as text, without lab-shell's answers, but with what others said in the middle of those."""
+    kept, answering = [], False
+    for line in printed.decode(errors="replace").replace("\r", "").splitlines(keepends=True):
+        words = line.strip()
+        if _SHELL_TALK.fullmatch(words):
+            answering = words.endswith(" begin")
+        elif not (answering and _BASE64.fullmatch(words)):
+            kept.append(line)
+    return "".join(kept)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running lab: the machine, its dom0, its guests; booted for a `with` block, or left running and found again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from lab import images
+from lab.cache import default_directory
+from lab.dom0 import Dom0
+from lab.domain_config import GUEST_MEGABYTES, SACRIFICE_SAYS, Channel, DomainConfig, Kind, mac_of
+from lab.errors import EmulatorFault
+from lab.guests import Guest
+from lab.machine import Address, Machine
+from lab.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from typing import Self
+
+    from lab.progress import Progress
+
+#: QEMU's emulation fails a few boots in a hundred; twice running it is something else.
+BOOT_ATTEMPTS = 2
+
+
+class Lab:
+    """Real Xen, with a dom0 and as many guests as fit in its memory (four at the usual size)."""
+
+    def __init__(self, machine: Machine, progress: Progress = silent) -> None:
+        self.machine = machine
+        self.dom0 = Dom0(machine)
+        self._progress = progress
+        self._said_sacrifice = False
+
+    @classmethod
+    def boot(cls, progress: Progress = silent, *, keep_at: Path | None = None) -> Self:
+        """Build what has changed, boot it, and return the running lab; `with` it, or `stop` it.
+
+        A boot that the emulator fails is tried once more. *keep_at* leaves it running after this process has ended, for `find`
+        there. LabError when it cannot be built or comes up wrong, EmulatorFault when the emulator failed each time.
+        """
+        built = images.build(progress)
+        for attempt in range(1, BOOT_ATTEMPTS + 1):
+            try:
+                machine = Machine.start(built, progress, directory=keep_at, outlive_us=keep_at is not None)
+                break
+            except EmulatorFault as fault:
+                progress(f"lab: boot {attempt} of at most {BOOT_ATTEMPTS} failed in the emulator: {fault}")
+                if attempt == BOOT_ATTEMPTS:
+                    raise
+        if keep_at is not None:
+            (keep_at / "address.json").write_text(json.dumps(asdict(machine.address), default=str))
+        return cls(machine, progress)
+
+    @classmethod
+    def find(cls, directory: Path, progress: Progress = silent) -> Self | None:
+        """Return the lab left running at *directory*, None when there is none any more."""
+        try:
+            fields = json.loads((directory / "address.json").read_text())
+        except FileNotFoundError:
+            return None
+        machine = Machine(Address(**{**fields, "directory": directory}))
+        if not machine.alive():
+            shutil.rmtree(directory, ignore_errors=True)
+            return None
+        return cls(machine, progress)
+
+    def create(
+        self,
+        name: str,
+        *,
+        channels: Iterable[Channel] = (),
+        kind: Kind = "pvh",
+        uuid: str | None = None,
+        mac: str | None = None,
+        megabytes: int = GUEST_MEGABYTES,
+        kernel_arguments: str = "",
+        sacrifice: bool = True,
+    ) -> Guest:
+        """Create the guest *name* on a pristine disk and return it while it boots.
+
+        Without *mac* it gets one made from its name, without *uuid* a random one. *sacrifice* false keeps the list of channels
+        as it is, for xl to drop the first of. LabError when xl refuses, or *name* is taken.
+        """
+        channels = tuple(channels)
+        if channels and sacrifice and not self._said_sacrifice:
+            self._progress(SACRIFICE_SAYS)
+            self._said_sacrifice = True
+        chosen = {} if uuid is None else {"uuid": uuid}
+        config = DomainConfig(
+            name=name,
+            disk=f"/dev/mapper/{name}",
+            mac=mac or mac_of(name),
+            kind=kind,
+            channels=channels,
+            megabytes=megabytes,
+            kernel_arguments=kernel_arguments,
+            sacrifice=sacrifice,
+            **chosen,
+        )
+        guest = Guest(self.dom0, config, self._progress)
+        guest.make_disk()
+        try:
+            guest.start()
+        except BaseException:
+            guest.destroy()
+            raise
+        return guest
+
+    def guest(self, name: str) -> Guest:
+        """Return the guest *name*, whichever process created it; LabError when there is none."""
+        return Guest.found(self.dom0, name, self._progress)
+
+    def stop(self) -> None:
+        """End the machine and leave nothing behind; doing it twice is doing it once."""
+        self.machine.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+
+def left_running_at() -> Path:
+    """Return where the command line's one lab is kept."""
+    return default_directory() / "running"

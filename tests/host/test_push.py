@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pv-host-agent push`, run as its main function, against a fake QEMU with a fake guest behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import selectors
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from host_agent.__main__ import main
+from pv_channel.messages import Outcome, Provision
+from pv_channel.noise import KeyPair
+from pv_channel.trust import Trust
+from tests.host.fakes import FakeGuest, FakeQemu
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pv_channel.messages import HostMessage
+    from pv_channel.session import Guest
+
+UUID = bytes(range(16))
+UUID_TEXT = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+DOCUMENT = "instance-id: i-1\nlocal-hostname: web1\n"
+
+
+class Dom0:
+    """A directory with a document, a state and a socket, and the command run on them."""
+
+    def __init__(self, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.work, self._capsys = work, capsys
+        self.socket = work / "vm1.sock"
+        self.document = work / "doc.yaml"
+        self.document.write_text(DOCUMENT)
+        self.err = ""
+        self.out = ""
+
+    def run(self, *arguments: str) -> int:
+        """The exit status; output in *out* and *err*."""
+        status = main(list(arguments))
+        self.out, self.err = self._capsys.readouterr()
+        return status
+
+    def push(self, *arguments: str, timeout: float = 20) -> int:
+        """Push the document to the socket."""
+        where = () if "--pty" in arguments else ("--socket", str(self.socket))
+        state = ("--state", str(self.work / "state"))
+        return self.run("push", *where, *state, "--timeout", str(timeout), *arguments, str(self.document))
+
+    def push_json(self, *arguments: str, timeout: float = 20) -> tuple[int, dict[str, Any]]:
+        """The same with ``--json``."""
+        status = self.push("--json", *arguments, timeout=timeout)
+        return status, json.loads(self.out)
+
+
+@pytest.fixture
+def dom0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Dom0:
+    return Dom0(tmp_path, capsys)
+
+
+def test_progress_goes_to_stderr_and_the_table_to_stdout(dom0: Dom0) -> None:
+    with FakeQemu(dom0.socket, FakeGuest()):
+        assert dom0.push() == 0
+    assert dom0.out.splitlines()[0].split() == ["ITEM", "OUTCOME"]
+    assert "hostname" in dom0.out
+    assert "applied" in dom0.out
+    for said in ("made this host's key", "connected", "greeting", "sealed with the guest's key SHA256:", "sending generation 1"):
+        assert said in dom0.err
+
+
+def test_json_is_one_object_with_the_items_and_the_host_keys(dom0: Dom0) -> None:
+    with FakeQemu(dom0.socket, FakeGuest()):
+        status, result = dom0.push_json()
+    assert status == 0
+    assert {key: result[key] for key in ("vm", "outcome", "generation", "error", "instance-id")} == {
+        "vm": "vm1", "outcome": "applied", "generation": 1, "error": "", "instance-id": "i-1",
+    }  # fmt: skip
+    assert result["items"] == [{"item": "hostname", "outcome": "applied", "reason": "", "detail": "", "log": []}]
+    assert result["host-keys"] == ["ssh-ed25519 AAAA host"]
+
+
+def test_a_second_push_of_the_same_sends_nothing(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push() == 0
+        status, result = dom0.push_json()
+    assert (status, result["outcome"], len(guest.applied)) == (0, "unchanged", 1)
+
+
+def test_an_item_that_failed_is_exit_1_with_its_log_made_printable(dom0: Dom0) -> None:
+    guest = FakeGuest()
+
+    def fail(message: HostMessage, end: Guest) -> None:
+        if isinstance(message, Provision):
+            end.send(guest.result(message, Outcome.ROLLED_BACK))
+
+    guest.answer = fail
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push() == 1
+    assert "\x1b" not in dom0.out + dom0.err
+    assert "| line \\x1b[31mone" in dom0.out
+    assert "hostname: command-failed" in dom0.err
+
+
+def test_a_qemu_that_accepts_and_never_answers_ends_at_the_deadline_with_what_to_look_at(dom0: Dom0) -> None:
+    with FakeQemu(dom0.socket, None):
+        status, result = dom0.push_json(timeout=0.6)
+    assert (status, result["outcome"]) == (1, "timeout")
+    assert "nothing came at all" in result["error"]
+    assert "xl before 4.18.5" in result["error"]
+
+
+def test_no_socket_at_all_is_waited_for_and_named(dom0: Dom0) -> None:
+    status, result = dom0.push_json(timeout=0.3)
+    assert (status, result["outcome"]) == (1, "timeout")
+    assert str(dom0.socket) in result["error"]
+    assert "no such socket" in result["error"]
+
+
+def test_a_socket_that_appears_later_is_found(dom0: Dom0) -> None:
+    appears = FakeQemu(dom0.socket, FakeGuest())
+    timer = threading.Timer(0.5, appears.__enter__)
+    timer.start()
+    try:
+        assert dom0.push() == 0
+    finally:
+        timer.join()
+        appears.__exit__()
+
+
+def test_a_file_a_dead_qemu_left_is_told_as_such(dom0: Dom0) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(dom0.socket))
+    assert dom0.push(timeout=0.3) == 1
+    assert "nobody listens" in dom0.err
+
+
+def test_a_path_that_is_no_socket_fails_at_once(dom0: Dom0) -> None:
+    dom0.socket.write_text("")
+    assert dom0.push(timeout=20) == 1
+    assert "not a socket" in dom0.err
+
+
+def test_a_guest_that_is_another_vm_names_the_uuid_to_use(dom0: Dom0) -> None:
+    guest = FakeGuest(uuid=UUID)
+    with FakeQemu(dom0.socket, guest):
+        status, result = dom0.push_json()
+        assert (status, result["outcome"]) == (1, "refused")
+        assert f"--uuid {UUID_TEXT}" in result["error"]
+        assert dom0.push("--uuid", UUID_TEXT) == 0
+
+
+def test_a_guest_that_trusts_another_host_gets_nothing(dom0: Dom0) -> None:
+    guest = FakeGuest(trust=Trust(frozenset({KeyPair.generate().public})))
+    with FakeQemu(dom0.socket, guest):
+        status, result = dom0.push_json()
+    assert (status, result["outcome"], guest.applied) == (1, "refused", [])
+
+
+def test_a_signed_host_key_is_believed_by_a_guest_that_trusts_the_authority(dom0: Dom0) -> None:
+    from pv_channel.trust import Verdict, parse_trusted
+
+    state = ("--state", str(dom0.work / "state"))
+    assert dom0.run("keys", "init", *state) == 0
+    assert dom0.run("keys", "authority", *state) == 0
+    trust = parse_trusted(dom0.out)
+    assert dom0.run("keys", "sign", "--authority", str(dom0.work / "state" / "authority.key"), "--label", "dom0-a", *state) == 0
+    guest = FakeGuest(trust=trust)
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push() == 0
+    assert guest.opened[0].verdict is Verdict.CERTIFIED
+    assert guest.opened[0].certificate is not None
+    assert guest.opened[0].certificate.label == "dom0-a"
+
+
+def test_a_changed_key_stops_a_push_until_forget_key(dom0: Dom0) -> None:
+    with FakeQemu(dom0.socket, FakeGuest()):
+        assert dom0.push() == 0
+    other = FakeGuest()
+    with FakeQemu(dom0.socket, other):
+        status, result = dom0.push_json()
+        assert (status, result["outcome"], other.applied) == (1, "key-changed", [])
+        assert "forget-key vm1" in result["error"]
+        assert dom0.run("forget-key", "vm1", "--state", str(dom0.work / "state")) == 0
+        assert "forgot SHA256:" in dom0.out
+        assert dom0.push() == 0
+
+
+def test_a_bad_document_is_refused_before_anything_is_connected(dom0: Dom0) -> None:
+    dom0.document.write_text("instance-id: i-1\nlocal-hostname: 'web1; reboot'\n")
+    with FakeQemu(dom0.socket, FakeGuest()) as qemu:
+        assert dom0.push() == 1
+        assert qemu.accepted == 0
+    assert f"{dom0.document}:2:17: local-hostname: " in dom0.err
+
+
+def test_two_uuids_that_disagree_are_refused(dom0: Dom0) -> None:
+    dom0.document.write_text(DOCUMENT + f"uuid: {UUID_TEXT}\n")
+    assert dom0.push("--uuid", UUID_TEXT.replace("0f", "1f")) == 1
+    assert "was asked for" in dom0.err
+
+
+def test_anothers_channel_is_not_claimed(dom0: Dom0) -> None:
+    assert dom0.push("--channel", "org.qemu.guest_agent.0") == 1
+    assert "belongs to another application" in dom0.err
+    assert dom0.push("--channel", "no spaces") == 1
+
+
+def test_wrong_usage_is_exit_2(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("push doc.yaml", "nonsense", "push --socket x --timeout -1 y", "push --timeout soon", "keys"):
+        with pytest.raises(SystemExit) as caught:
+            main(words.split())
+        assert caught.value.code == 2
+    capsys.readouterr()
+
+
+def test_a_pty_serves_as_well_as_a_socket(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    controller, terminal = pty.openpty()
+    stop = threading.Event()
+
+    def qemu() -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(controller, selectors.EVENT_READ)
+            while not stop.is_set():
+                if selector.select(0.02):
+                    os.write(controller, guest.receive(os.read(controller, 65536)))
+
+    thread = threading.Thread(target=qemu)
+    thread.start()
+    try:
+        os.write(controller, b"what the guest wrote before anybody came\n")
+        assert dom0.push("--pty", os.ttyname(terminal)) == 0
+    finally:
+        stop.set()
+        thread.join()
+        os.close(controller)
+        os.close(terminal)
+
+
+def test_what_is_no_terminal_is_told_as_such(dom0: Dom0) -> None:
+    assert dom0.push("--pty", str(dom0.document)) == 1
+    assert "not a terminal" in dom0.err
+
+
+def test_the_private_key_is_in_no_output(dom0: Dom0) -> None:
+    with FakeQemu(dom0.socket, FakeGuest()):
+        assert dom0.push() == 0
+    secret = (dom0.work / "state" / "host.key").read_text().split()[1]
+    assert secret not in dom0.out + dom0.err

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`serve`: documents and sockets that come, change and go, with fake QEMUs; the same code as the daemon, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from host_agent.errors import BadFile, LedgerTrouble
+from host_agent.keys import Identity
+from host_agent.ledger import Ledger
+from host_agent.service import Service, check_directories
+from host_agent.status import View
+from host_agent.timing import Timing
+from pv_channel.noise import KeyPair
+from tests.host.fakes import CHANNEL, FakeGuest, FakeQemu
+
+if TYPE_CHECKING:
+    import selectors
+    import socket
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+#: As the daemon's, but it looks at the directories more often.
+TIMING = Timing(look_every=0.03, between_greetings=0.02, first_greetings=(0.05,), greeting_every=0.1, after_refusal=0.2)
+IDENTITY = Identity(KeyPair.generate())
+DEADLINE_SECONDS = 20.0
+
+
+class FloodingQemu(FakeQemu):
+    """Sends ten megabytes without a newline to whoever connects."""
+
+    def _serve(self, client: socket.socket, selector: selectors.BaseSelector) -> None:
+        client.settimeout(0.5)
+        self.sent = 0
+        while not self._stop.is_set() and self.sent < 10_000_000:
+            try:
+                self.sent += client.send(b"x" * 65536)
+            except TimeoutError:
+                continue
+        self._stop.wait()
+
+
+class Dom0:
+    """The three directories of one host."""
+
+    def __init__(self, work: Path) -> None:
+        self.documents, self.sockets, self.state = work / "documents", work / "sockets", work / "state"
+        for directory in (self.documents, self.sockets):
+            directory.mkdir(mode=0o700)
+        self.identity = IDENTITY
+        self.ledger: type[Ledger] = Ledger
+
+    def document(self, name: str, hostname: str, **more: str) -> None:
+        extra = "".join(f"{key}: {value}\n" for key, value in more.items())
+        (self.documents / f"{name}.yaml").write_text(f"instance-id: i-{name}\nlocal-hostname: {hostname}\n{extra}")
+
+    def vm(self, name: str) -> dict[str, Any]:
+        try:
+            view = View(self.state)
+        except LedgerTrouble:
+            return {}
+        try:
+            return view.one(name) or {}
+        finally:
+            view.close()
+
+    def serve(self, story: Callable[[], Awaitable[None]]) -> float:
+        """Serve while *story* goes on, then SIGTERM; the seconds that stopping took."""
+        return asyncio.run(self._serve(story))
+
+    async def _serve(self, story: Callable[[], Awaitable[None]]) -> float:
+        ledger = self.ledger.open(self.state)
+        service = Service(self.documents, self.sockets, CHANNEL, self.identity, ledger, TIMING)
+        task = asyncio.create_task(service.run())
+        try:
+            await asyncio.sleep(0)
+            await story()
+        finally:
+            began = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await task
+            ledger.close()
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def dom0(tmp_path: Path) -> Dom0:
+    return Dom0(tmp_path)
+
+
+async def eventually(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+def hostnames(guest: FakeGuest) -> list[str]:
+    return [str(document.local_hostname) for document in guest.applied]
+
+
+def test_a_document_and_its_changes_reach_the_guest(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await eventually(lambda: hostnames(guest) == ["web1"], "the first document")
+        dom0.document("vm1", "web2")
+        await eventually(lambda: hostnames(guest) == ["web1", "web2"], "the second")
+        await eventually(lambda: dom0.vm("vm1").get("generation-applied") == 2, "the ledger")
+
+    with FakeQemu(dom0.sockets / "vm1.sock", guest):
+        assert dom0.serve(story) < 1
+    assert dom0.vm("vm1")["state"] == "ready"
+
+
+def test_a_bad_file_leaves_the_good_one_in_force_and_is_shown(dom0: Dom0, caplog: pytest.LogCaptureFixture) -> None:
+    guest = FakeGuest()
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await eventually(lambda: hostnames(guest) == ["web1"], "the first document")
+        dom0.document("vm1", "'web1; reboot'")
+        await eventually(lambda: bool(dom0.vm("vm1").get("document-error")), "the error")
+        assert "vm1.yaml:2:17: local-hostname" in dom0.vm("vm1")["document-error"]
+        qemu.cut()
+        await eventually(lambda: guest.pinged > 0, "the guest asked again after a new connection")
+        dom0.document("vm1", "web3")
+        await eventually(lambda: hostnames(guest) == ["web1", "web3"], "the mended document")
+
+    with FakeQemu(dom0.sockets / "vm1.sock", guest) as qemu, caplog.at_level(logging.ERROR):
+        dom0.serve(story)
+    assert caplog.text.count("local-hostname") == 1
+    assert dom0.vm("vm1")["document-error"] == ""
+
+
+def test_a_socket_may_come_late_vanish_and_come_back(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await eventually(lambda: dom0.vm("vm1").get("state") == "unreachable", "no socket")
+        assert "no such socket" in dom0.vm("vm1")["detail"]
+        with FakeQemu(dom0.sockets / "vm1", guest):
+            await eventually(lambda: hostnames(guest) == ["web1"], "the late socket")
+        await eventually(lambda: dom0.vm("vm1")["state"] == "unreachable", "gone")
+        guest.restart()
+        dom0.document("vm1", "web2")
+        with FakeQemu(dom0.sockets / "vm1.sock", guest):
+            await eventually(lambda: hostnames(guest) == ["web1", "web2"], "the socket that came back")
+
+    dom0.serve(story)
+
+
+def test_a_connection_cut_before_the_result_applies_nothing_twice(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    guest.answer = lambda message, end: None
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await eventually(lambda: dom0.vm("vm1").get("state") == "provisioning", "under way")
+        guest.answer = guest.comply
+        guest.restart()
+        qemu.cut()
+        await eventually(lambda: dom0.vm("vm1")["state"] == "ready", "resumed")
+        assert [document.generation for document in guest.applied] == [1]
+
+    with FakeQemu(dom0.sockets / "vm1.sock", guest) as qemu:
+        dom0.serve(story)
+
+
+def test_one_vm_floods_and_the_other_is_served(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    dom0.document("vm1", "web1")
+    dom0.document("vm2", "web2")
+
+    async def story() -> None:
+        await eventually(lambda: hostnames(guest) == ["web2"], "the quiet VM")
+        await eventually(lambda: flood.sent >= 10_000_000, "the flood was drained")
+
+    with FloodingQemu(dom0.sockets / "vm1.sock", None) as flood, FakeQemu(dom0.sockets / "vm2.sock", guest):
+        dom0.serve(story)
+    assert dom0.vm("vm1")["state"] == "greeting"
+
+
+def test_a_changed_key_marks_the_vm_and_forget_key_resolves_it_while_serving(
+    dom0: Dom0, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = FakeGuest(), FakeGuest()
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        with FakeQemu(dom0.sockets / "vm1.sock", first):
+            await eventually(lambda: hostnames(first) == ["web1"], "the first guest")
+        with FakeQemu(dom0.sockets / "vm1.sock", second):
+            await eventually(lambda: dom0.vm("vm1")["state"] == "key-changed", "the mark")
+            await asyncio.sleep(0.5)
+            assert second.applied == []
+            other = Ledger.open(dom0.state)
+            assert other.forget_key("vm1")
+            other.close()
+            await eventually(lambda: hostnames(second) == ["web1"], "resolved")
+
+    dom0.serve(story)
+    assert caplog.text.count("the guest's key changed") == 1
+
+
+def test_a_document_that_is_removed_leaves_the_vm_alone(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await eventually(lambda: hostnames(guest) == ["web1"], "served")
+        (dom0.documents / "vm1.yaml").unlink()
+        await eventually(lambda: dom0.vm("vm1")["state"] == "removed", "removed")
+        dom0.document("vm1", "web2")
+        await eventually(lambda: hostnames(guest) == ["web1", "web2"], "and served again")
+
+    with FakeQemu(dom0.sockets / "vm1.sock", guest):
+        dom0.serve(story)
+
+
+def test_two_documents_for_one_uuid_are_not_both_served(dom0: Dom0) -> None:
+    uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+    dom0.document("vm1", "web1", uuid=uuid)
+
+    async def story() -> None:
+        await eventually(lambda: dom0.vm("vm1").get("key") == uuid, "the first")
+        dom0.document("vm2", "web2", uuid=uuid)
+        await eventually(lambda: "has a document already" in dom0.vm("vm2").get("document-error", ""), "the second is refused")
+
+    dom0.serve(story)
+
+
+class LedgerOnAFullDisk(Ledger):
+    """Says of every commit what SQLite says of a full disk, for as long as it is."""
+
+    full = True
+
+    def commit(self) -> None:
+        if LedgerOnAFullDisk.full and self._db.in_transaction:
+            raise LedgerTrouble("ledger: database or disk is full")
+        super().commit()
+
+
+def test_a_ledger_that_cannot_be_written_sends_nothing(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    dom0.ledger = LedgerOnAFullDisk
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await asyncio.sleep(0.5)
+        assert guest.applied == []
+        LedgerOnAFullDisk.full = False
+        await eventually(lambda: hostnames(guest) == ["web1"], "served once there is room")
+
+    with FakeQemu(dom0.sockets / "vm1.sock", guest):
+        dom0.serve(story)
+
+
+def test_sighup_looks_at_once_and_many_vms_are_held(dom0: Dom0) -> None:
+    for number in range(200):
+        dom0.document(f"vm{number}", "web")
+
+    async def story() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: dom0.vm("vm199").get("state") == "unreachable", "all looked at")
+
+    assert dom0.serve(story) < 1
+
+
+def test_a_directory_that_everybody_may_write_to_is_refused(dom0: Dom0) -> None:
+    check_directories(dom0.documents, dom0.sockets)
+    dom0.documents.chmod(0o777)
+    with pytest.raises(BadFile, match="everybody may write there; cure: chmod"):
+        check_directories(dom0.documents, dom0.sockets)
+    with pytest.raises(BadFile, match="cure: mkdir"):
+        check_directories(dom0.sockets, dom0.state / "nowhere")

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from guest_agent.identity import Believed
+from guest_agent.log import Log
+from guest_agent.notify import Readiness
 from guest_agent.port import PortGone
 from pv_channel.errors import NotAuthenticated, PeerError
 from pv_channel.events import FromHost, Lost, Opened, Refused, WrongChannel
 from pv_channel.greeting import Refusal, uuid_text
 from pv_channel.guest import Guest
 from pv_channel.messages import Ping, Pong, Progress, Provision, Result
+from pv_channel.noise import KeyPair
 from pv_channel.states import State
 from pv_channel.text import printable
 from pv_channel.trust import Verdict, fingerprint
@@ -24,12 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from guest_agent.identity import Believed
-    from guest_agent.log import Log
-    from guest_agent.notify import Readiness
     from pv_channel.events import GuestEvent
     from pv_channel.messages import GuestMessage, Hello
-    from pv_channel.noise import KeyPair
 
     class Stream(Protocol):
         """What a conversation needs of a port."""

@@ -12,7 +12,7 @@ import msgspec
 
 from guest_agent import files
 from guest_agent.directories import make_directories
-from pv_channel import messages  # noqa: TC001  msgspec reads the annotation
+from pv_channel import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import msgspec
 
 from guest_agent.failure import ItemError, of_os_error
 from guest_agent.state import JOURNAL, MAX_BYTES, STATE, State, Target
-from guest_agent.undo import Undo  # noqa: TC001  msgspec reads the annotation
+from guest_agent.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

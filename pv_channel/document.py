@@ -7,39 +7,43 @@ Absent means leave alone; an empty list means that there shall be none. Both sid
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
+from pv_channel.accounts import GroupEntry, Keys, User, members_by_group
+from pv_channel.confirm import Confirm
 from pv_channel.digest import sha256
 from pv_channel.errors import BadDocument
+from pv_channel.machine import CaCerts, FileToWrite, Locale, Ntp, SshKeys, Timezone
 from pv_channel.messages import MAX_DOCUMENT_BYTES, UNDECODABLE
-from pv_channel.network import NetworkConfig  # noqa: TC001 -- msgspec reads the annotation at run time
+from pv_channel.names import Fqdn, Hostname, InstanceId, VmUuid
+from pv_channel.network import NetworkConfig
 from pv_channel.ssh_key import SshKey
 from pv_channel.text import printable
-from pv_channel.values import Fqdn, Hostname, InstanceId, UserName, Value, VmUuid
+from pv_channel.values import Value
 
-#: More keys for one user than any team has; each may have 8 KiB.
-MAX_KEYS: Final = 1024
 MAX_USERS: Final = 256
+MAX_FILES: Final = 256
+#: More user certificate authorities than a company has.
+MAX_USER_CAS: Final = 64
 #: Generations count up from 1; the bound keeps them exact in every JSON reader (RFC 8259, section 6).
 MAX_GENERATION: Final = 2**53
 
-Keys = Annotated[list[SshKey], msgspec.Meta(max_length=MAX_KEYS)]
-
-
-class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A user of the guest, and the ssh keys of ours that log in as that user."""
-
-    name: UserName
-    ssh_authorized_keys: Keys | msgspec.UnsetType = msgspec.UNSET
+#: The items of a document, in the order in which they are applied (PROTOCOL.md, "Documents").
+Item = Literal[
+    "identity", "hostname", "users", "ssh-keys", "sshd", "timezone", "locale", "ntp", "ca-certs", "write-files",
+    "root-filesystem", "network", "user-data",
+]  # fmt: skip
+ITEMS: Final[tuple[str, ...]] = get_args(Item)
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One generation of one instance's configuration.
 
     *ssh_authorized_keys* at the top are root's. *uuid* is the VM's; a guest that is another VM refuses the document.
-    An operator's file may lack *generation*: the host counts then. What is sent has one.
+    *overwrite* names the items that may replace what somebody else has changed. An operator's file may lack *generation*:
+    the host counts then. What is sent has one.
     """
 
     instance_id: InstanceId = msgspec.field(name="instance-id")
@@ -47,9 +51,24 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     uuid: VmUuid | msgspec.UnsetType = msgspec.UNSET
     local_hostname: Hostname | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="local-hostname")
     fqdn: Fqdn | msgspec.UnsetType = msgspec.UNSET
-    ssh_authorized_keys: Keys | msgspec.UnsetType = msgspec.UNSET
+    timezone: Timezone | msgspec.UnsetType = msgspec.UNSET
+    locale: Locale | msgspec.UnsetType = msgspec.UNSET
+    ntp: Ntp | msgspec.UnsetType = msgspec.UNSET
+    groups: list[GroupEntry] | msgspec.UnsetType = msgspec.UNSET
     users: Annotated[list[User], msgspec.Meta(max_length=MAX_USERS)] | msgspec.UnsetType = msgspec.UNSET
+    ssh_authorized_keys: Keys | msgspec.UnsetType = msgspec.UNSET
+    ssh_deletekeys: bool = True
+    ssh_genkeytypes: list[Literal["ed25519", "ecdsa", "rsa"]] | msgspec.UnsetType = msgspec.UNSET
+    ssh_keys: SshKeys | msgspec.UnsetType = msgspec.UNSET
+    ssh_pwauth: bool | msgspec.UnsetType = msgspec.UNSET
+    ssh_trusted_user_ca_keys: Annotated[list[SshKey], msgspec.Meta(max_length=MAX_USER_CAS)] | msgspec.UnsetType = msgspec.UNSET
+    ca_certs: CaCerts | msgspec.UnsetType = msgspec.UNSET
+    write_files: Annotated[list[FileToWrite], msgspec.Meta(max_length=MAX_FILES)] | msgspec.UnsetType = msgspec.UNSET
+    resize_rootfs: bool | msgspec.UnsetType = msgspec.UNSET
     network: NetworkConfig | msgspec.UnsetType = msgspec.UNSET
+    user_data: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="user-data")
+    overwrite: list[Item] = []
+    confirm: Confirm = Confirm()
 
     def __post_init__(self) -> None:
         names = [user.name for user in self.users] if self.users is not msgspec.UNSET else []
@@ -57,6 +76,13 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
             raise ValueError("'users' names one user twice")
         if "root" in names and self.ssh_authorized_keys is not msgspec.UNSET:
             raise ValueError("'ssh_authorized_keys' at the top are root's, and 'users' has root too")
+        paths = [file.path for file in self.write_files] if self.write_files is not msgspec.UNSET else []
+        if len(set(paths)) != len(paths):
+            raise ValueError("'write_files' names one path twice")
+        if self.groups is not msgspec.UNSET:
+            members_by_group(self.groups)
+        if self.ssh_trusted_user_ca_keys is not msgspec.UNSET and any(k.parsed.options for k in self.ssh_trusted_user_ca_keys):
+            raise ValueError("'ssh_trusted_user_ca_keys' are keys without options")
 
     def at_generation(self, generation: int) -> Document:
         """The same document as generation *generation*."""
@@ -64,11 +90,14 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     def encode(self) -> bytes:
         """The document's JSON, as it crosses the channel."""
-        return msgspec.json.encode(self, enc_hook=str)
+        return msgspec.json.encode(msgspec.structs.replace(self, confirm=self.confirm.for_guest()), enc_hook=str)
 
     def digest(self) -> str:
-        """What the document says, its generation aside, as 32 hexadecimal digits: equal exactly where nothing differs."""
-        same = msgspec.structs.replace(self, generation=msgspec.UNSET)
+        """What the document says, as 32 hexadecimal digits: equal exactly where nothing differs.
+
+        Its generation is aside, and how a change is confirmed: neither is anything that a guest becomes.
+        """
+        same = msgspec.structs.replace(self, generation=msgspec.UNSET, confirm=Confirm())
         return sha256(msgspec.json.encode(same, enc_hook=str, order="deterministic")).hex()[:32]
 
 

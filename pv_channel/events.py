@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
-if TYPE_CHECKING:
-    from pv_channel.greeting import Refusal
-    from pv_channel.messages import GuestMessage, Hello, HostMessage
-    from pv_channel.trust import Certificate, Verdict
+from pv_channel.greeting import Refusal
+from pv_channel.messages import GuestMessage, Hello, HostMessage
+from pv_channel.trust import Certificate, Verdict
 
 
 class Counters:

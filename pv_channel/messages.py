@@ -27,6 +27,8 @@ MAX_DETAIL: Final = 400
 #: The tail of what a failed command printed.
 MAX_LOG_LINES: Final = 20
 MAX_LOG_LINE: Final = 200
+#: A line of a plan: of a diff, or a command.
+MAX_STEP: Final = 200
 #: Why a message was not one; it may quote the peer, who names fields as it likes.
 _MAX_REASON: Final = 200
 #: An OpenSSH server has at most one host key of each of a handful of types.
@@ -54,13 +56,14 @@ class _Message(_Value, frozen=True, tag_field="type", tag=lambda name: name.lowe
 
 
 class Outcome(Enum):
-    """What became of an item, or of a generation as a whole."""
+    """What became of an item, or of a generation as a whole. *PENDING* is an item that is under way and will be reported."""
 
     APPLIED = "applied"
     UNCHANGED = "unchanged"
     FAILED = "failed"
     ROLLED_BACK = "rolled-back"
     REFUSED = "refused"
+    PENDING = "pending"
 
 
 class ItemResult(_Value, frozen=True):
@@ -100,6 +103,68 @@ class Provision(_Message, frozen=True):
     document: msgspec.Raw
 
 
+class Plan(_Message, frozen=True):
+    """What would it take to become this? Nothing is touched. Answered by one `Planned`."""
+
+    document: msgspec.Raw
+
+
+class PlannedItem(_Value, frozen=True):
+    """What an item would take: lines of a diff and commands. *reason* says why it cannot be, where it cannot."""
+
+    item: Word
+    reason: Word | msgspec.UnsetType = msgspec.UNSET
+    detail: Detail = ""
+    steps: list[Annotated[str, msgspec.Meta(max_length=MAX_STEP)]] = []
+
+
+class Planned(_Message, frozen=True):
+    """The answer to a `Plan`. *cut*: there was more than a message holds. Without *items* the whole was refused."""
+
+    generation: Count
+    items: Annotated[list[PlannedItem], msgspec.Meta(max_length=64)] = []
+    reason: Word | msgspec.UnsetType = msgspec.UNSET
+    path: Detail = ""
+    detail: Detail = ""
+    cut: bool = False
+
+
+class Check(_Value, frozen=True):
+    """One thing that the guest looked at after a change of its network, and what it saw."""
+
+    name: Word
+    good: bool
+    detail: Detail = ""
+
+
+class Unconfirmed(_Message, frozen=True):
+    """*generation* is in force and changed the network: it is put back unless a `Confirm` comes within *seconds*."""
+
+    generation: Generation
+    seconds: Annotated[int, msgspec.Meta(ge=0, le=3600)]
+    checks: Annotated[list[Check], msgspec.Meta(max_length=256)] = []
+
+
+class Confirm(_Message, frozen=True):
+    """The host reaches what it wants to reach: *generation* stays."""
+
+    generation: Generation
+
+
+class Reject(_Message, frozen=True):
+    """The host does not: *generation* is put back at once, because of *detail*."""
+
+    generation: Generation
+    detail: Detail = ""
+
+
+class Report(_Message, frozen=True):
+    """What became of items of *generation* that were pending when its `Result` was said."""
+
+    generation: Generation
+    items: Annotated[list[ItemResult], msgspec.Meta(max_length=64)]
+
+
 class Progress(_Message, frozen=True):
     """An item of *generation* is being worked on; for the operator's eyes."""
 
@@ -124,8 +189,8 @@ class Result(_Message, frozen=True):
     milliseconds: Count = 0
 
 
-HostMessage = Ping | Provision
-GuestMessage = Pong | Progress | Result
+HostMessage = Ping | Provision | Plan | Confirm | Reject
+GuestMessage = Pong | Progress | Result | Planned | Unconfirmed | Report
 
 _from_host: msgspec.json.Decoder[HostMessage] = msgspec.json.Decoder(HostMessage)
 _from_guest: msgspec.json.Decoder[GuestMessage] = msgspec.json.Decoder(GuestMessage)

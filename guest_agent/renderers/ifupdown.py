@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from guest_agent.changes import Change
     from guest_agent.system import System
-    from pv_channel.network import Ethernet, NetworkConfig
+    from pv_channel.interfaces import Ethernet
+    from pv_channel.network import NetworkConfig
 
 NAME: Final = "ifupdown"
 INTERFACES: Final = "/etc/network/interfaces"

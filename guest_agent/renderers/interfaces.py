@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from pv_channel.values import InterfaceName
+from pv_channel.names import InterfaceName
 
 if TYPE_CHECKING:
     from guest_agent.system import System
-    from pv_channel.network import Ethernet
+    from pv_channel.interfaces import Ethernet
 
 _NET: Final = "/sys/class/net"
 

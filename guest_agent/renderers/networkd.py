@@ -13,7 +13,9 @@ from guest_agent.renderers import interfaces, units
 if TYPE_CHECKING:
     from guest_agent.changes import Change
     from guest_agent.system import System
-    from pv_channel.network import Ethernet, NetworkConfig, Route
+    from pv_channel.interfaces import Ethernet
+    from pv_channel.network import NetworkConfig
+    from pv_channel.routes import Route
 
 NAME: Final = "systemd-networkd"
 DIRECTORY: Final = "/etc/systemd/network"

@@ -11,7 +11,8 @@ import msgspec
 from guest_agent.failure import ItemError
 
 if TYPE_CHECKING:
-    from pv_channel.network import Ethernet, Route
+    from pv_channel.interfaces import Ethernet
+    from pv_channel.routes import Route
 
 #: Nothing that a shell gives a meaning.
 _SAFE: Final = re.compile(r"[A-Za-z0-9.:/_-]+", re.ASCII)

@@ -16,8 +16,8 @@ from tests.guest.machine import MAC, Machine, document, network, no_progress
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pv_channel.interfaces import Ethernet
     from pv_channel.messages import Result
-    from pv_channel.network import Ethernet
 
 DIRECTORY = "etc/systemd/network"
 HEAD = "# Written by pv-guest-agent; the next document from the host replaces this file.\n"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pv_channel.document import MAX_KEYS, from_values, parse
+from pv_channel.accounts import MAX_KEYS
+from pv_channel.document import from_values, parse
 from pv_channel.errors import BadDocument
 from pv_channel.messages import MAX_DOCUMENT_BYTES
 from tests.protocol.blocks import Case, read

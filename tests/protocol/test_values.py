@@ -9,22 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pv_channel.addresses import Address, Destination, InterfaceAddress, MacAddress
 from pv_channel.document import from_values
-from pv_channel.network import NetworkConfig, Route
-from pv_channel.values import (
-    Address,
-    Destination,
-    DomainName,
-    Fqdn,
-    Hostname,
-    InstanceId,
-    InterfaceAddress,
-    InterfaceName,
-    MacAddress,
-    UserName,
-    Value,
-    VmUuid,
-)
+from pv_channel.names import DomainName, Fqdn, Hostname, InstanceId, InterfaceName, UserName, VmUuid
+from pv_channel.network import NetworkConfig
+from pv_channel.routes import Route
+from pv_channel.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from guest_agent.renderers import networkd, stanzas
 from pv_channel.document import from_values
 
 if TYPE_CHECKING:
-    from pv_channel.network import Ethernet
+    from pv_channel.interfaces import Ethernet
 
 MAC = "00:16:3e:01:02:03"
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 #: Hidden, so that neither ifupdown's ``source`` patterns nor networkd's ``*.network`` find a file that is not whole yet.
 TEMPORARY: Final = ".{}.pv-guest-agent-new"
+#: The old file while a transaction may still go back to it: a second name of it, with its owner and mode, so that nobody reads
+#: there what the file itself would not let them read, and no journal holds it.
+KEPT: Final = ".{}.pv-guest-agent-old"
 
 _LABEL: Final = "security.selinux"
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -148,6 +151,52 @@ def _fill(opened: int, new: Stored) -> None:
         os.setxattr(opened, _LABEL, new.label)
     os.fchmod(opened, new.mode)  # last: chown(2) clears set-id bits
     os.fsync(opened)
+
+
+def replace_link(parent: int, name: str, target: str) -> None:
+    """Make *name* a symbolic link to *target*, durably, in place of the file or link that is there."""
+    temporary = TEMPORARY.format(name)
+    sweep(parent, name)
+    os.symlink(target, temporary, dir_fd=parent)
+    try:
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=parent)
+        raise
+    os.fsync(parent)
+
+
+def keep(parent: int, name: str) -> None:
+    """Give the file or link *name* a second name to come back to. Durable only after an fsync of *parent*."""
+    kept = KEPT.format(name)
+    with suppress(FileNotFoundError):
+        os.unlink(kept, dir_fd=parent)
+    try:
+        os.link(name, kept, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        old = read(parent, name)  # a file system without hard links: FAT, for one
+        if old is not None:
+            replace(parent, kept, old)
+
+
+def put_back(parent: int, name: str) -> None:
+    """Make *name* again what `keep` kept, durably; where nothing is kept, it is that already."""
+    kept = KEPT.format(name)
+    try:
+        os.rename(kept, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except FileNotFoundError:
+        return
+    release(parent, name)  # rename(2) does nothing where both are names of one file
+    os.fsync(parent)
+
+
+def release(parent: int, name: str) -> None:
+    """Forget what `keep` kept. Durable only after an fsync of *parent*."""
+    with suppress(FileNotFoundError):
+        os.unlink(KEPT.format(name), dir_fd=parent)
 
 
 def remove(parent: int, name: str) -> None:

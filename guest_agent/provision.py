@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from guest_agent.state import JOURNAL, STATE, Busy, State, Store, Target
+from pv_channel import messages
 from pv_channel.messages import MAX_DETAIL, Hello, ItemResult, Outcome, Result
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from guest_agent.actions.plan import Planned
     from guest_agent.failure import ItemError
     from guest_agent.system import System
-    from guest_agent.transaction import Planned, RolledBack
+    from guest_agent.transaction import RolledBack
     from pv_channel.document import Document
+
+    #: Tells the host that a change of the network wants its word, and waits for that; raise `ItemError` where it is no.
+    Confirming = Callable[[messages.Unconfirmed], None]
+
+
+#: What an item in force can be said to be without another look; the others are said again as they were.
+_DONE: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
 
 
 class Provisioner:
@@ -53,38 +63,67 @@ class Provisioner:
             sentences = [f"what an earlier start left cannot be looked at: {exc}"]
         return printable("; ".join(sentences), 4 * MAX_DETAIL) if sentences else None
 
-    def provision(self, raw: bytes, vm_uuid: str | None, progress: Callable[[int, str], None]) -> Result:
+    def provision(
+        self, raw: bytes, vm_uuid: str | None, progress: Callable[[int, str], None], confirming: Confirming | None = None
+    ) -> Result:
         """Make this machine be what the document *raw* says, all of it or nothing. No bytes and no `OSError` make it raise.
 
-        *progress* is called with the generation before each item; what it raises is raised on, when all is rolled back.
+        *progress* is called with the generation before each item, *confirming* where the network of a running machine was
+        changed (None: nobody is asked); what they raise is raised on, when all is rolled back.
         """
         from pv_channel.document import parse  # loaded here: the start does without
         from pv_channel.errors import BadDocument
 
         began = self._system.now()
         try:
-            result = self._provision(parse(raw), vm_uuid, progress)
+            document = parse(raw)
+            refusal = self._refusal(document, vm_uuid)
+            result = self._try(document, progress, confirming) if refusal is None else refusal
         except BadDocument as exc:
             result = refused(0, "bad-document", exc.problem, exc.path)
         return msgspec.structs.replace(result, milliseconds=max(int((self._system.now() - began) * 1000), 0))
 
-    def _provision(self, document: Document, vm_uuid: str | None, progress: Callable[[int, str], None]) -> Result:
+    def plan(self, raw: bytes, vm_uuid: str | None) -> messages.Planned:
+        """What the document *raw* would change, for people. Nothing is touched, and no bytes and no `OSError` make it raise."""
+        from guest_agent.actions.planning import plan_all
+        from guest_agent.preview import preview
+        from pv_channel.document import parse
+        from pv_channel.errors import BadDocument
+
+        try:
+            document = parse(raw)
+            refusal = self._refusal(document, vm_uuid)
+            known = self._known(document) if refusal is None else refusal
+        except BadDocument as exc:
+            known = refused(0, "bad-document", exc.problem, exc.path)
+        except OSError as exc:
+            known = refused(0, "io-error", f"the state cannot be read: {exc}")
+        if known is not None and known.outcome is Outcome.REFUSED:
+            return messages.Planned(known.generation, reason=known.reason, path=known.path, detail=known.detail)
+        return preview(plan_all(document, self._system, self._state), _target(document).generation, self._system)
+
+    def _refusal(self, document: Document, vm_uuid: str | None) -> Result | None:
+        """Why the document is not for this machine at all."""
         generation = 0 if document.generation is msgspec.UNSET else document.generation
         if not generation:
             return refused(0, "no-generation", "a document that is sent has a generation; 'pv-host-agent' counts them")
         if vm_uuid is not None and document.uuid is not msgspec.UNSET and document.uuid != vm_uuid.lower():
             return refused(generation, "wrong-vm", f"the document is for VM {document.uuid}, this is {vm_uuid}", "uuid")
+        return None
+
+    def _try(self, document: Document, progress: Callable[[int, str], None], confirming: Confirming | None) -> Result:
         from guest_agent.failure import of_os_error
 
+        generation = _target(document).generation
         try:
-            return self._locked(document, progress)
+            return self._locked(document, progress, confirming)
         except Busy as exc:
             return Result(generation, Outcome.FAILED, reason="busy", detail=str(exc))
         except OSError as exc:
             error = of_os_error(exc, f"use {exc.filename or 'the state directory'}")
             return Result(generation, Outcome.FAILED, reason=error.reason, detail=error.detail)
 
-    def _locked(self, document: Document, progress: Callable[[int, str], None]) -> Result:
+    def _locked(self, document: Document, progress: Callable[[int, str], None], confirming: Confirming | None) -> Result:
         if not self._store.exists(JOURNAL):
             known = self._known(document)
             if known is not None:
@@ -96,7 +135,7 @@ class Provisioner:
                 detail = printable("; ".join(sentences), MAX_DETAIL)
                 return Result(_target(document).generation, Outcome.FAILED, reason="rollback-failed", detail=detail)
             known = self._known(document)
-            return self._become(document, progress) if known is None else known
+            return self._become(document, progress, confirming) if known is None else known
 
     def _known(self, document: Document) -> Result | None:
         """The answer to a document that is not news: in force already, older, or at odds with the one in force."""
@@ -112,27 +151,53 @@ class Provisioner:
             return refused(generation, "generation-reused", detail, "generation")
         from guest_agent.host_keys import host_keys
 
-        items = [ItemResult(item.item, Outcome.UNCHANGED, detail=item.detail) for item in state.result.items]
+        items = [item if item.outcome not in _DONE else ItemResult(item.item, Outcome.UNCHANGED, detail=item.detail)
+                 for item in state.result.items]  # fmt: skip
         return Result(generation, Outcome.UNCHANGED, items, host_keys(self._system))
 
-    def _become(self, document: Document, progress: Callable[[int, str], None]) -> Result:
-        from guest_agent.actions import plan_all
+    def _become(self, document: Document, progress: Callable[[int, str], None], confirming: Confirming | None) -> Result:
+        from guest_agent.actions.planning import plan_all
         from guest_agent.transaction import RolledBack, Transaction
 
         target = _target(document)
-        plans, failures = plan_all(document, self._system)
+        plans, failures = plan_all(document, self._system, self._state)
         if failures:
             return self._answer(target, Outcome.FAILED, _failed_items(plans, failures))
-        items = [ItemResult(p.item, Outcome.APPLIED if p.changes else Outcome.UNCHANGED, detail=p.detail) for p in plans]
+        items = [ItemResult(plan.item, _outcome(plan), detail=plan.detail) for plan in plans]
         changed = any(plan.changes for plan in plans)
-        answer = self._answer(target, Outcome.APPLIED if changed else Outcome.UNCHANGED, items)
-        state = State(target, msgspec.structs.replace(answer, host_keys=[]))
+        outcome = Outcome.APPLIED if changed else Outcome.UNCHANGED
+        owned = {} if self._state is None else dict(self._state.owned)
+        owned |= {plan.item: plan.owned for plan in plans}
+        state = State(target, Result(target.generation, outcome, items), {item: paths for item, paths in owned.items() if paths})
+
+        def confirm() -> None:
+            if confirming is not None and document.confirm.check != "none":
+                self._confirm(plans, target.generation, document.confirm.within, confirming)
+
         try:
-            Transaction(self._system, self._store, state).run(plans, lambda item: progress(target.generation, item))
+            Transaction(self._system, self._store, state).run(plans, lambda item: progress(target.generation, item), confirm)
         except RolledBack as exc:
             return self._rolled_back(target, plans, exc)
         self._state = state
-        return answer
+        self._start_afterwards(plans)
+        return self._answer(target, outcome, items)
+
+    def _confirm(self, plans: list[Planned], generation: int, seconds: int, confirming: Confirming) -> None:
+        """Have the host's word on the network, where it was changed under somebody's feet."""
+        reach = next((plan.plan.reach for plan in plans if plan.plan.reach is not None and plan.changes), None)
+        if reach is not None:
+            from guest_agent.reach import look
+
+            confirming(messages.Unconfirmed(generation, seconds, look(self._system, reach, seconds / 2)))
+
+    def _start_afterwards(self, plans: list[Planned]) -> None:
+        """Start what follows a generation that is in force; its failure is seen in what it was to do."""
+        from guest_agent.command import CommandError
+
+        for command in [command for plan in plans if plan.changes for command in plan.plan.afterwards]:
+            if self._system.live:
+                with suppress(CommandError):
+                    self._system.run(command)
 
     def _rolled_back(self, target: Target, plans: list[Planned], exc: RolledBack) -> Result:
         items = _failed_items(plans, {} if exc.item is None else {exc.item: exc.cause})
@@ -192,6 +257,13 @@ def refused(generation: int, reason: str, detail: str, path: str = "") -> Result
     """The answer to a document that is not even tried."""
     path, detail = printable(path, MAX_DETAIL), printable(detail, MAX_DETAIL)
     return Result(generation, Outcome.REFUSED, reason=reason, path=path, detail=detail)
+
+
+def _outcome(plan: Planned) -> Outcome:
+    """What becomes of an item when all goes well."""
+    if plan.plan.pending and plan.changes:
+        return Outcome.PENDING
+    return Outcome.APPLIED if plan.changes else Outcome.UNCHANGED
 
 
 def _target(document: Document) -> Target:

@@ -38,10 +38,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The document in force, and what became of its items."""
+    """The document in force, what became of its items, and what each of them made ours: paths and digests."""
 
     target: Target
     result: messages.Result
+    owned: dict[str, dict[str, str]] = {}
 
 
 class Busy(Exception):  # noqa: N818  a state of affairs, no fault

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make all changes or none: a journal before the first, one rename that commits, and the way back from anywhere between.
 
-The journal is durable before anything changes and holds all that undoing needs. The commit is the rename of state.json;
-a journal whose target is in force by then is only removed. So a kill at any point leaves, after `recover`, old or new.
+The journal is durable before anything changes, and so are the second names under which the old files are kept.
+The commit is the rename of state.json; a journal whose target is in force by then is only removed. So a kill at any point
+leaves, after `recover`, old or new.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,17 +21,9 @@ from guest_agent.undo import Undo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from guest_agent.changes import Change
+    from guest_agent.actions.plan import Planned
     from guest_agent.state import Store
     from guest_agent.system import System
-
-
-class Planned(NamedTuple):
-    """An item and what it takes; no changes where everything holds already. *detail* is for the operator."""
-
-    item: str
-    changes: list[Change]
-    detail: str
 
 
 class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,23 +56,28 @@ class Transaction:
         self._before: bytes | None = None
         self._committing = False
 
-    def run(self, plans: list[Planned], before_item: Callable[[str], None]) -> None:
-        """Make all of *plans*' changes, check that they hold, and record the state; or raise `RolledBack`.
+    def run(self, plans: list[Planned], before_item: Callable[[str], None], confirm: Callable[[], None]) -> None:
+        """Make all of *plans*' changes, check that they hold, have them confirmed, and record the state; or raise `RolledBack`.
 
-        What *before_item* raises is raised, when everything is back as it was; so is KeyboardInterrupt or SystemExit.
+        *confirm* raises `ItemError` where they are not, on the account of the item whose reach it is about. What else it and
+        *before_item* raise is raised, when everything is back as it was; so is KeyboardInterrupt or SystemExit.
         """
         try:
             self._capture(plans)
             self._write_journal()
+            self._keep()
             self._apply(plans, before_item)
             self._verify(plans)
+            self._item = next((plan.item for plan in plans if plan.plan.reach is not None), None)
+            confirm()
             self._commit()
         except ItemError as exc:
             raise self._roll_back(exc) from None
         except BaseException:
             self._roll_back(ItemError("interrupted", "the agent was interrupted"))
             raise
-        with suppress(OSError):  # in force all the same: the next `recover` sees that, and removes it
+        with suppress(OSError):  # in force all the same: the next `recover` sees that, and does it
+            release_all(self._system, self._undo)
             self._store.remove(JOURNAL)
 
     def _capture(self, plans: list[Planned]) -> None:
@@ -96,6 +95,13 @@ class Transaction:
             if len(journal) > MAX_BYTES:
                 raise ItemError("too-large", f"the files to change do not fit into a journal of {MAX_BYTES} bytes")
             self._store.write(JOURNAL, journal)
+
+    def _keep(self) -> None:
+        """Keep the old files. They are durable before the first of them is replaced."""
+        with _doing("keep the files that are to change"):
+            for undo in self._undo:
+                undo.prepare(self._system)
+            _sync(self._system, self._undo)
 
     def _apply(self, plans: list[Planned], before_item: Callable[[str], None]) -> None:
         for plan in plans:
@@ -131,6 +137,7 @@ class Transaction:
         notes, restored = undo_all(self._system, self._undo[: self._begun])
         if restored:
             try:
+                release_all(self._system, self._undo)
                 self._store.remove(JOURNAL)
             except FileNotFoundError:
                 pass  # no state directory: nothing was written into it
@@ -169,6 +176,20 @@ def undo_all(system: System, undos: list[Undo]) -> tuple[list[str], bool]:
     return notes, restored
 
 
+def release_all(system: System, undos: list[Undo]) -> None:
+    """Forget durably what was kept for going back; raise `OSError`."""
+    for undo in undos:
+        undo.release(system)
+    _sync(system, undos)
+
+
+def _sync(system: System, undos: list[Undo]) -> None:
+    for directory in dict.fromkeys(undo.directory for undo in undos):
+        if directory and system.exists(directory):
+            with system.directory(directory) as opened:
+                os.fsync(opened)
+
+
 def recover(system: System, store: Store, in_force: Target | None) -> tuple[list[str], bool]:
     """Finish or undo what the journal says was begun: sentences for the log, and whether all is well. Raise `OSError`."""
     raw = store.read(JOURNAL)
@@ -181,10 +202,12 @@ def recover(system: System, store: Store, in_force: Target | None) -> tuple[list
     target = journal.target
     name = f"generation {target.generation} of instance {target.instance_id}"
     if target == in_force:
+        release_all(system, journal.undo)
         store.remove(JOURNAL)
         return [f"{name} was in force already when the agent was stopped"], True
     notes, restored = undo_all(system, journal.undo)
     if restored:
+        release_all(system, journal.undo)
         store.remove(JOURNAL)
         return [f"{name} was not applied whole when the agent was stopped; the old configuration is back", *notes], True
     return [f"{name} was not applied whole, and the old configuration cannot be put back yet", *notes], False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -18,14 +19,48 @@ _MACHINE: Final = (errno.EIO, errno.ENOSPC, errno.EROFS)
 
 
 class _Undo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="undo", rename="kebab"):
-    """`undo` carries it out, raises `OSError` where it has to be tried again, and returns a note for the log, or nothing."""
+    """`undo` carries it out, raises `OSError` where it has to be tried again, and returns a note for the log, or nothing.
+
+    `prepare` keeps what going back needs, before anything changes; `release` forgets it when there is no way back any more.
+    Both are durable when *directory* is.
+    """
+
+    @property
+    def directory(self) -> str:
+        """Where something is kept; empty where nothing is."""
+        return ""
+
+    def prepare(self, system: System) -> None:
+        """Keep it; raise `OSError`."""
+
+    def release(self, system: System) -> None:
+        """Forget it; raise `OSError`."""
 
 
 class RestoreFile(_Undo, frozen=True, tag="file"):
-    """Give *path* back what it was; None: there was no file."""
+    """Give *path* back the file or link that it was, or none."""
 
     path: str
-    old: files.Stored | None
+    existed: bool
+
+    @property
+    def directory(self) -> str:
+        """The file's own."""
+        return split(self.path)[0] if self.existed else ""
+
+    def prepare(self, system: System) -> None:
+        """Give the file a second name."""
+        if self.existed:
+            parent, name = split(self.path)
+            with system.directory(parent) as opened:
+                files.keep(opened, name)
+
+    def release(self, system: System) -> None:
+        """Take the second name away."""
+        if self.existed:
+            parent, name = split(self.path)
+            with suppress(FileNotFoundError), system.directory(parent) as opened:
+                files.release(opened, name)
 
     def undo(self, system: System) -> str:
         """Restore the file where it is not as it was."""
@@ -33,12 +68,12 @@ class RestoreFile(_Undo, frozen=True, tag="file"):
         try:
             with system.directory(parent) as opened:
                 files.sweep(opened, name)
-                if self.old is None:
+                if self.existed:
+                    files.put_back(opened, name)
+                else:
                     files.remove(opened, name)
-                elif files.read(opened, name) != self.old:
-                    files.replace(opened, name, self.old)
         except FileNotFoundError:
-            if self.old is not None:
+            if self.existed:
                 raise
         return ""
 
@@ -98,7 +133,7 @@ class RunBack(_Undo, frozen=True, tag="command"):
 
     def undo(self, system: System) -> str:
         """Run it. Its failure is a note: the files are what counts, and a retry would fail again."""
-        if not self.argv or not system.live or not system.exists(self.while_exists):
+        if not self.argv or not system.live or (self.while_exists and not system.exists(self.while_exists)):
             return ""
         try:
             status = system.run(self.argv).status

@@ -14,11 +14,12 @@ import msgspec
 
 from guest_agent.actions import block
 from guest_agent.actions.plan import Plan
-from guest_agent.changes import SetHostname, WriteFile, missing_parents
+from guest_agent.changes.files import WriteFile
+from guest_agent.changes.running import SetHostname
 
 if TYPE_CHECKING:
-    from guest_agent.changes import Change
-    from guest_agent.system import System
+    from guest_agent.actions.draft import Draft
+    from guest_agent.changes.change import Change
     from pv_channel.document import Document
 
 HOSTNAME: Final = "/etc/hostname"
@@ -27,16 +28,15 @@ HOSTS: Final = "/etc/hosts"
 OWN_ADDRESS: Final = "127.0.1.1"
 
 
-def plan(document: Document, system: System) -> Plan | None:
+def plan(document: Document, draft: Draft) -> Plan | None:
     """What makes the machine have the document's name; None where it names none. Raise `OSError`."""
     short, full = names(document)
     if not short:
         return None
-    old = system.read(HOSTS)
+    old = draft.read(HOSTS)
     line = " ".join(filter(None, (OWN_ADDRESS, full, short)))
     changes: list[Change] = [
-        *missing_parents(system, HOSTNAME),
-        WriteFile(HOSTNAME, f"{short}\n".encode("ascii")),
+        *draft.own(HOSTNAME, f"{short}\n".encode("ascii")),
         WriteFile(HOSTS, with_our_line(b"" if old is None else old.content, line)),
         SetHostname(short),
     ]

@@ -10,24 +10,24 @@ import msgspec
 from guest_agent import homes
 from guest_agent.actions import block
 from guest_agent.actions.plan import Plan
-from guest_agent.changes import WriteKeys
+from guest_agent.changes.keys import WriteKeys
 
 if TYPE_CHECKING:
-    from guest_agent.changes import Change
-    from guest_agent.system import System
+    from guest_agent.actions.draft import Draft
+    from guest_agent.changes.change import Change
     from pv_channel.document import Document
     from pv_channel.ssh_key import SshKey
 
 
-def plan(document: Document, system: System) -> Plan | None:
+def plan(document: Document, draft: Draft) -> Plan | None:
     """What makes each named user have exactly these keys of ours; None where it names no user's. Raise `ItemError`, `OSError`."""
     wanted = users(document)
     if not wanted:
         return None
     changes: list[Change] = []
     for user, keys in wanted.items():
-        home = homes.find(system, user)
-        old = homes.read(system, home)
+        home = homes.find(draft.system, user)
+        old = homes.read(draft.system, home)
         text = b"" if old.file is None else old.file.content
         new = with_our_keys(text, keys)
         if keys or new != text:  # where nothing of ours is or shall be, modes are the user's own affair

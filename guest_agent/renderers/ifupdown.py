@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent.changes import RemoveFile, RunCommand, WriteFile, missing_parents
+from guest_agent.changes.files import RemoveFile, WriteFile, missing_parents
+from guest_agent.changes.running import RunCommand
 from guest_agent.failure import ItemError
 from guest_agent.renderers import interfaces, units
 from guest_agent.renderers.stanzas import render
@@ -15,7 +16,7 @@ from guest_agent.renderers.stanzas import render
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from guest_agent.changes import Change
+    from guest_agent.changes.change import Change
     from guest_agent.system import System
     from pv_channel.interfaces import Ethernet
     from pv_channel.network import NetworkConfig

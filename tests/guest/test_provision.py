@@ -33,10 +33,10 @@ def test_a_whole_document_is_applied_item_by_item(machine: Machine) -> None:
     assert (result.generation, result.outcome, result.reason, result.detail) == (3, Outcome.APPLIED, UNSET, "")
     assert [(item.item, item.outcome, item.detail) for item in result.items] == [
         ("hostname", Outcome.APPLIED, "web1.example.org"),
-        ("network", Outcome.APPLIED, "by systemd-networkd"),
         ("ssh-keys", Outcome.APPLIED, "root: 1 key, ada: 2 keys"),
+        ("network", Outcome.APPLIED, "by systemd-networkd"),
     ]
-    assert worked == [(3, "hostname"), (3, "network"), (3, "ssh-keys")]
+    assert worked == [(3, "hostname"), (3, "ssh-keys"), (3, "network")]
     assert machine.state_files() == ["state.json"]
     assert (machine.root / "var/lib/pv-guest-agent/state.json").stat().st_mode & 0o7777 == 0o600
     assert (machine.root / "var/lib/pv-guest-agent").stat().st_mode & 0o7777 == 0o700
@@ -59,7 +59,7 @@ def test_the_same_generation_again_writes_nothing_at_all(machine: Machine) -> No
     result = provision(machine, whole(3))
     assert result.outcome is Outcome.UNCHANGED
     assert [(item.item, item.outcome) for item in result.items] == [
-        (name, Outcome.UNCHANGED) for name in ("hostname", "network", "ssh-keys")
+        (name, Outcome.UNCHANGED) for name in ("hostname", "ssh-keys", "network")
     ]
     assert everything(machine) == before
 
@@ -127,7 +127,7 @@ def test_one_item_that_cannot_be_planned_keeps_the_others_from_force(machine: Ma
     assert [(item.item, item.outcome, item.reason) for item in result.items if item.item != "ssh-keys"] == [
         (name, Outcome.ROLLED_BACK, UNSET) for name in ("hostname", "network")
     ]
-    assert (result.items[2].outcome, result.items[2].reason) == (Outcome.FAILED, "no-user")
+    assert (result.items[1].outcome, result.items[1].reason) == (Outcome.FAILED, "no-user")
     assert machine.snapshot() == before
     assert machine.state_files() == []
 

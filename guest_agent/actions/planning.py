@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan a whole document: each item in its order, on the machine as the items before will have made it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from guest_agent.actions.draft import Draft, owned, paths
+from guest_agent.actions.plan import Plan, Planned
+from guest_agent.failure import ItemError, of_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from guest_agent.state import State
+    from guest_agent.system import System
+    from pv_channel.document import Document
+
+    Planner = Callable[[Document, Draft], Plan | None]
+
+
+class Planning(NamedTuple):
+    """The items that a document names, and why some of them cannot be planned."""
+
+    plans: list[Planned]
+    failures: dict[str, ItemError]
+
+
+def plan_all(document: Document, system: System, state: State | None) -> Planning:
+    """Each item that *document* names and the changes that it needs, given what is in force."""
+    draft = Draft(system, document, state)
+    plans: list[Planned] = []
+    failures: dict[str, ItemError] = {}
+    taken: dict[str, str] = {}
+    for item, planner in _planners().items():
+        draft.item = item
+        try:
+            planned = _plan(planner, document, draft, taken)
+        except ItemError as exc:
+            failures[item] = exc
+            planned = Planned(item, Plan([], ""), [], {})
+        except OSError as exc:
+            failures[item] = of_os_error(exc, f"look at {exc.filename or 'the system'}")
+            planned = Planned(item, Plan([], ""), [], {})
+        if planned is not None:
+            plans.append(planned)
+    return Planning(plans, failures)
+
+
+def _planners() -> dict[str, Planner]:
+    """What plans each item, in the order of `pv_channel.document.ITEMS`."""
+    from guest_agent.actions import hostname, network, ssh_keys
+
+    return {"hostname": hostname.plan, "ssh-keys": ssh_keys.plan, "network": network.plan}
+
+
+def _plan(planner: Planner, document: Document, draft: Draft, taken: dict[str, str]) -> Planned | None:
+    """One item's plan; *taken* says which item each path belongs to."""
+    plan = planner(document, draft)
+    if plan is None:
+        return None
+    for path in paths(plan.changes):
+        if taken.setdefault(path, draft.item) != draft.item:
+            raise ItemError("conflict", f"{path} is written by the document's '{taken[path]}' too; say it in one place")
+    draft.take(plan.changes)
+    needed = [not change.holds(draft.system) for change in plan.changes]
+    # Commands hold always: they stay where something around them is needed.
+    kept = [change for change, need in zip(plan.changes, needed, strict=True) if need or change.follows] if any(needed) else []
+    return Planned(draft.item, plan, kept, owned(plan.changes))

@@ -16,8 +16,10 @@ from pv_channel.values import Value, matching
 #: More keys for one user than any team has; each may have 8 KiB.
 MAX_KEYS: Final = 1024
 MAX_GROUPS: Final = 256
+MAX_MEMBERS: Final = 1024
 #: A rule of sudoers(5) that needs more belongs into a file of its own.
 MAX_SUDO_RULE: Final = 1000
+MAX_SUDO_RULES: Final = 64
 #: The ids that useradd(8) gives people; the kernel's own limit is higher, and 65534 is nobody.
 MAX_ID: Final = 60000
 
@@ -62,12 +64,13 @@ class Gecos(Value):
     """A user's full name, as passwd(5) can hold it."""
 
     __slots__ = ()
-    _PATTERN: Final = re.compile(r"[^\x00-\x1f\x7f:]{0,200}")
 
     @classmethod
     def check(cls, text: str) -> str:
-        """At most 200 characters, no colon and no control character."""
-        return matching(text, cls._PATTERN, "a name without a colon")
+        """At most 200 printable characters and no colon: a line of passwd(5) stays one line for every reader."""
+        if len(text) > 200 or not text.isprintable() or ":" in text:
+            raise ValueError(f"expected a name of at most 200 printable characters without a colon, got '{printable(text, 40)}'")
+        return text
 
 
 class Date(Value):
@@ -101,6 +104,10 @@ def _days_in_month(year: int, month: int) -> int:
     return 28 + _is_leap(year) if month == 2 else 30 if month in (4, 6, 9, 11) else 31
 
 
+#: Fields of a user that say nothing while they are false.
+_FLAGS: Final = ("absent", "no_create_home", "system")
+
+
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A user of the guest, made where there is none. What is not said stays as it is, or is useradd(8)'s default.
 
@@ -120,7 +127,7 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     hashed_passwd: PasswordHash | msgspec.UnsetType = msgspec.UNSET
     lock_passwd: bool | msgspec.UnsetType = msgspec.UNSET
     expiredate: Date | msgspec.UnsetType = msgspec.UNSET
-    sudo: Literal[False] | str | list[str] | msgspec.UnsetType = msgspec.UNSET
+    sudo: Literal[False] | str | Annotated[list[str], msgspec.Meta(max_length=MAX_SUDO_RULES)] | msgspec.UnsetType = msgspec.UNSET
     ssh_authorized_keys: Keys | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
@@ -133,7 +140,11 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         if self.name == "root" and self.uid is not msgspec.UNSET:
             raise ValueError("the 'uid' of root is 0")
         if isinstance(self.groups, str):
-            list(map(GroupName, self.group_names or []))
+            names = self.group_names or []
+            if len(names) > MAX_GROUPS:
+                raise ValueError(f"'groups' has at most {MAX_GROUPS} names, this has {len(names)}")
+            for name in names:
+                GroupName(name)
         for rule in self.sudo_rules or []:
             _check_rule(rule)
 
@@ -159,7 +170,7 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     def _says(self, name: str) -> bool:
         value: Any = getattr(self, name)
-        return value is not msgspec.UNSET and (value is not False or name == "sudo")
+        return value is not msgspec.UNSET and not (value is False and name in _FLAGS)
 
 
 def _check_rule(rule: str) -> None:
@@ -169,7 +180,10 @@ def _check_rule(rule: str) -> None:
 
 
 #: cloud-init's form: a name, or a name with its members.
-GroupEntry = str | dict[str, Annotated[list[UserName], msgspec.Meta(max_length=1024)]]
+GroupEntry = (
+    str
+    | Annotated[dict[str, Annotated[list[UserName], msgspec.Meta(max_length=MAX_MEMBERS)]], msgspec.Meta(max_length=MAX_GROUPS)]
+)
 
 
 def members_by_group(entries: list[GroupEntry]) -> dict[str, list[str]]:

@@ -10,13 +10,16 @@ import msgspec
 
 from pv_channel.addresses import Address
 from pv_channel.names import DomainName
+from pv_channel.values import share_defaults
 
 #: Longer than any DHCP client tries, shorter than an operator waits.
 MAX_SECONDS: Final = 600
 MIN_SECONDS: Final = 5
 DEFAULT_SECONDS: Final = 60
 
-_ENDPOINT: Final = re.compile(r"\[?(?P<host>[^\[\]]{1,253})\]?:(?P<port>[0-9]{1,5})", re.ASCII)
+_ENDPOINT: Final = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<host>[A-Za-z0-9.-]{1,253})):(?P<port>[0-9]{1,5})", re.ASCII
+)
 
 
 class Confirm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,6 +36,7 @@ class Confirm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     command: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
+        share_defaults(self)
         if self.tcp is not msgspec.UNSET:
             self.endpoint()
         for check, value in (("tcp", self.tcp), ("command", self.command)):
@@ -45,9 +49,13 @@ class Confirm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         port = int(match["port"]) if match else 0
         if match is None or not 1 <= port <= 65535:
             raise ValueError("'tcp' expected HOST:PORT, or [IPv6]:PORT")
+        if match["six"]:
+            return Address(match["six"]), port
         host = match["host"]
-        return (Address(host) if ":" in host or host[0].isdigit() else DomainName(host)), port
+        return (Address(host) if host.rpartition(".")[2].isdigit() else DomainName(host)), port
 
     def for_guest(self) -> Confirm:
         """Without what is the host's business."""
+        if self.tcp is msgspec.UNSET and self.command is msgspec.UNSET:
+            return self
         return msgspec.structs.replace(self, tcp=msgspec.UNSET, command=msgspec.UNSET)

@@ -6,21 +6,20 @@ Absent means leave alone; an empty list means that there shall be none. Both sid
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from pv_channel.accounts import GroupEntry, Keys, User, members_by_group
+from pv_channel.accounts import MAX_GROUPS, GroupEntry, Keys, User, members_by_group
 from pv_channel.confirm import Confirm
 from pv_channel.digest import sha256
 from pv_channel.errors import BadDocument
+from pv_channel.located import located
 from pv_channel.machine import CaCerts, FileToWrite, Locale, Ntp, SshKeys, Timezone
 from pv_channel.messages import MAX_DOCUMENT_BYTES, UNDECODABLE
 from pv_channel.names import Fqdn, Hostname, InstanceId, VmUuid
 from pv_channel.network import NetworkConfig
 from pv_channel.ssh_key import SshKey
-from pv_channel.text import printable
 from pv_channel.values import Value
 
 MAX_USERS: Final = 256
@@ -36,6 +35,8 @@ Item = Literal[
     "root-filesystem", "network", "user-data",
 ]  # fmt: skip
 ITEMS: Final[tuple[str, ...]] = get_args(Item)
+KeyType = Literal["ed25519", "ecdsa", "rsa"]
+KEY_TYPES: Final[tuple[str, ...]] = get_args(KeyType)
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -54,11 +55,11 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     timezone: Timezone | msgspec.UnsetType = msgspec.UNSET
     locale: Locale | msgspec.UnsetType = msgspec.UNSET
     ntp: Ntp | msgspec.UnsetType = msgspec.UNSET
-    groups: list[GroupEntry] | msgspec.UnsetType = msgspec.UNSET
+    groups: Annotated[list[GroupEntry], msgspec.Meta(max_length=MAX_GROUPS)] | msgspec.UnsetType = msgspec.UNSET
     users: Annotated[list[User], msgspec.Meta(max_length=MAX_USERS)] | msgspec.UnsetType = msgspec.UNSET
     ssh_authorized_keys: Keys | msgspec.UnsetType = msgspec.UNSET
     ssh_deletekeys: bool = True
-    ssh_genkeytypes: list[Literal["ed25519", "ecdsa", "rsa"]] | msgspec.UnsetType = msgspec.UNSET
+    ssh_genkeytypes: Annotated[list[KeyType], msgspec.Meta(max_length=len(KEY_TYPES))] | msgspec.UnsetType = msgspec.UNSET
     ssh_keys: SshKeys | msgspec.UnsetType = msgspec.UNSET
     ssh_pwauth: bool | msgspec.UnsetType = msgspec.UNSET
     ssh_trusted_user_ca_keys: Annotated[list[SshKey], msgspec.Meta(max_length=MAX_USER_CAS)] | msgspec.UnsetType = msgspec.UNSET
@@ -67,7 +68,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     resize_rootfs: bool | msgspec.UnsetType = msgspec.UNSET
     network: NetworkConfig | msgspec.UnsetType = msgspec.UNSET
     user_data: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="user-data")
-    overwrite: list[Item] = []
+    overwrite: Annotated[list[Item], msgspec.Meta(max_length=len(ITEMS))] = []
     confirm: Confirm = Confirm()
 
     def __post_init__(self) -> None:
@@ -76,9 +77,10 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
             raise ValueError("'users' names one user twice")
         if "root" in names and self.ssh_authorized_keys is not msgspec.UNSET:
             raise ValueError("'ssh_authorized_keys' at the top are root's, and 'users' has root too")
-        paths = [file.path for file in self.write_files] if self.write_files is not msgspec.UNSET else []
-        if len(set(paths)) != len(paths):
-            raise ValueError("'write_files' names one path twice")
+        if self.write_files is not msgspec.UNSET:
+            _check_paths(self.write_files)
+        if self.user_data is not msgspec.UNSET and not _is_text(self.user_data):
+            raise ValueError("'user-data' is no text: it has half a surrogate pair")
         if self.groups is not msgspec.UNSET:
             members_by_group(self.groups)
         if self.ssh_trusted_user_ca_keys is not msgspec.UNSET and any(k.parsed.options for k in self.ssh_trusted_user_ca_keys):
@@ -101,6 +103,24 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return sha256(msgspec.json.encode(same, enc_hook=str, order="deterministic")).hex()[:32]
 
 
+def _check_paths(files: list[FileToWrite]) -> None:
+    paths = {file.path for file in files}
+    if len(paths) != len(files):
+        raise ValueError("'write_files' names one path twice")
+    directories = {str(file.path)[:at] for file in files if not file.absent for at, c in enumerate(file.path) if c == "/"}
+    both = next((file.path for file in files if not file.absent and file.path in directories), None)
+    if both:
+        raise ValueError(f"'write_files' has '{both}' as a file and as a directory")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def parse(data: bytes) -> Document:
     """The document that this JSON is; raise `BadDocument` for any other bytes."""
     if len(data) > MAX_DOCUMENT_BYTES:
@@ -117,7 +137,16 @@ def from_values(values: object) -> Document:
     try:
         return msgspec.convert(values, Document, dec_hook=_value)
     except (msgspec.ValidationError, RecursionError) as exc:
-        raise _located(values, str(exc)) from None
+        raise BadDocument(*located(values, str(exc), _fails)) from None
+
+
+def _fails(values: object) -> str:
+    """How conversion of *values* fails; empty where it does not."""
+    try:
+        msgspec.convert(values, Document, dec_hook=_value)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        return str(exc)
+    return ""
 
 
 def _value(kind: type[Any], raw: object) -> object:
@@ -126,53 +155,3 @@ def _value(kind: type[Any], raw: object) -> object:
     if not issubclass(kind, Value):
         raise ValueError(f"nothing makes a {kind.__name__}")
     return kind(raw)
-
-
-_MESSAGE: Final = re.compile(r"(?P<problem>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?", re.DOTALL)
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
-#: A path of this length says enough.
-_MAX_PATH: Final = 200
-
-
-def _located(values: object, message: str) -> BadDocument:
-    """msgspec's message as a path in the document and a problem; it writes ``[...]`` for a key of a mapping, we find which."""
-    match = _MESSAGE.fullmatch(message)
-    problem, pattern = (match["problem"], match["path"] or "") if match else (message, "")
-    path, *rest = pattern.split("[...]")
-    for after in rest:
-        mapping = _at(values, path)
-        path = f"{path}.{_culprit(values, mapping, message) if isinstance(mapping, dict) else '?'}{after}"
-    unknown = _UNKNOWN.fullmatch(problem)
-    if unknown:
-        problem, path = "unknown field", f"{path}.{unknown['name']}"
-    return BadDocument(printable(path.lstrip("."), _MAX_PATH), printable(problem, 300))
-
-
-def _at(values: object, path: str) -> object:
-    """What stands in *values* at a path of ``.name`` and ``[index]`` steps."""
-    for name, index in re.findall(r"\.([^.\[]+)|\[(\d+)\]", path):
-        if name and isinstance(values, dict):
-            values = values.get(name)
-        elif index and isinstance(values, list):
-            values = values[int(index)]
-    return values
-
-
-def _culprit(values: object, mapping: dict[Any, Any], message: str) -> str:
-    """Which key of *mapping* (a part of *values*) makes conversion fail with *message*; by halves, for a large one."""
-    whole = dict(mapping)
-    suspects = list(whole)
-    try:
-        while len(suspects) > 1:
-            half = suspects[: len(suspects) // 2]
-            mapping.clear()
-            mapping.update((key, whole[key]) for key in half)
-            try:
-                msgspec.convert(values, Document, dec_hook=_value)
-                suspects = suspects[len(half) :]
-            except (msgspec.ValidationError, RecursionError) as exc:
-                suspects = half if str(exc) == message else suspects[len(half) :]
-    finally:
-        mapping.clear()
-        mapping.update(whole)
-    return str(suspects[0]) if suspects else "?"

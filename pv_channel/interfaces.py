@@ -10,6 +10,7 @@ import msgspec
 from pv_channel.addresses import Address, Destination, InterfaceAddress, MacAddress
 from pv_channel.names import DomainName, DriverName, Hostname, InterfaceName, InterfacePattern
 from pv_channel.routes import Metric, Route, RoutingPolicy
+from pv_channel.values import share_defaults
 
 #: IPv6 needs links of this size (RFC 8200, section 5).
 MIN_IPV6_MTU: Final = 1280
@@ -19,6 +20,8 @@ MAX_PER_INTERFACE: Final = 128
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+PortPriority = Annotated[int, msgspec.Meta(ge=0, le=63)]
+PathCost = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Members = Annotated[list[InterfaceName], msgspec.Meta(max_length=MAX_INTERFACES)]
 
 
@@ -83,7 +86,8 @@ class Interface(_Part, frozen=True):
                 raise ValueError(f"'{field}' expected an IPv{version} address, got '{gateway}'")
         if len(set(self.addresses)) != len(self.addresses):
             raise ValueError("'addresses' names one address twice")
-        uses_ipv6 = self.dhcp6 or self.gateway6 is not msgspec.UNSET or any(a.version == 6 for a in self.addresses)
+        uses_ipv6 = self.dhcp6 or self.accept_ra is True or self.gateway6 is not msgspec.UNSET
+        uses_ipv6 = uses_ipv6 or any(address.version == 6 for address in self.addresses)
         if uses_ipv6 and self.mtu is not msgspec.UNSET and self.mtu < MIN_IPV6_MTU:
             raise ValueError(f"'mtu' {self.mtu} is too small for IPv6, which needs {MIN_IPV6_MTU}")
 
@@ -141,6 +145,7 @@ class BondParameters(_Part, frozen=True):
     primary: InterfaceName | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
+        share_defaults(self)
         if any(target.version != 4 for target in self.arp_ip_targets):
             raise ValueError("'arp-ip-targets' are IPv4 addresses")
 
@@ -164,11 +169,11 @@ class BridgeParameters(_Part, frozen=True):
 
     ageing_time: Seconds | msgspec.UnsetType = msgspec.UNSET
     priority: Annotated[int, msgspec.Meta(ge=0, le=65535)] | msgspec.UnsetType = msgspec.UNSET
-    port_priority: dict[str, Annotated[int, msgspec.Meta(ge=0, le=63)]] = {}
+    port_priority: Annotated[dict[str, PortPriority], msgspec.Meta(max_length=MAX_INTERFACES)] = {}
     forward_delay: Seconds | msgspec.UnsetType = msgspec.UNSET
     hello_time: Seconds | msgspec.UnsetType = msgspec.UNSET
     max_age: Seconds | msgspec.UnsetType = msgspec.UNSET
-    path_cost: dict[str, Annotated[int, msgspec.Meta(ge=1, le=65535)]] = {}
+    path_cost: Annotated[dict[str, PathCost], msgspec.Meta(max_length=MAX_INTERFACES)] = {}
     stp: bool = True
 
 

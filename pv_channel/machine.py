@@ -13,8 +13,9 @@ import msgspec
 from pv_channel.accounts import AbsolutePath
 from pv_channel.addresses import Address
 from pv_channel.names import DomainName, GroupName, UserName
+from pv_channel.private_key import public_half
 from pv_channel.text import printable
-from pv_channel.values import Value, matching
+from pv_channel.values import Value, matching, share_defaults
 
 #: An RSA key of 8,192 bits has 6.5 KiB in OpenSSH's format.
 MAX_PRIVATE_KEY: Final = 16 * 1024
@@ -53,10 +54,9 @@ class NtpServer(Value):
     @classmethod
     def check(cls, text: str) -> str:
         """A domain name, or an address in canonical form."""
-        try:
+        if ":" in text or text.rpartition(".")[2].isdigit():
             return Address.check(text)
-        except ValueError:
-            return DomainName.check(text)
+        return DomainName.check(text)
 
 
 class Ntp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -68,23 +68,32 @@ class Ntp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 
 class PemCertificate(Value):
-    """One X.509 certificate in PEM (RFC 7468)."""
+    """One X.509 certificate in PEM (RFC 7468). What is refused is not repeated in the error: it may be a private key."""
 
     __slots__ = ()
+    _PATTERN: Final = re.compile(r"-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/=]+\n)+-----END CERTIFICATE-----\n", re.ASCII)
 
     @classmethod
     def check(cls, text: str) -> str:
-        """Exactly one certificate, ended by one newline."""
-        from cryptography import x509
-
-        text = text.strip() + "\n"
-        try:
-            certificates = x509.load_pem_x509_certificates(text.encode("ascii")) if len(text) <= MAX_CERTIFICATE else []
-        except ValueError:
-            certificates = []
-        if len(certificates) != 1 or not text.startswith("-----BEGIN CERTIFICATE-----\n"):
-            raise ValueError("expected one certificate in PEM: -----BEGIN CERTIFICATE----- …; a list has one in each entry")
+        """Exactly one certificate and nothing else, ended by one newline."""
+        text = text.strip().replace("\r\n", "\n") + "\n"
+        if len(text) > MAX_CERTIFICATE or not cls._PATTERN.fullmatch(text) or not _is_x509(text):
+            raise ValueError("expected one certificate in PEM: -----BEGIN CERTIFICATE----- ...; a list has one in each entry")
         return text
+
+
+def _is_x509(pem: str) -> bool:
+    import warnings
+
+    from cryptography import x509
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a serial number of zero, for one, is what many an own authority has
+        try:
+            x509.load_pem_x509_certificate(pem.encode("ascii"))
+        except ValueError:
+            return False
+    return True
 
 
 class CaCerts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -126,8 +135,8 @@ class Permissions(Value):
 
     @classmethod
     def check(cls, text: str) -> str:
-        """Three or four octal digits."""
-        return matching(text, cls._PATTERN, "a mode in octal like '0644'")
+        """Three or four octal digits, kept as four."""
+        return matching(text, cls._PATTERN, "a mode in octal like '0644', in quotes")[-4:].rjust(4, "0")
 
     @property
     def mode(self) -> int:
@@ -146,6 +155,7 @@ class FileToWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     absent: bool = False
 
     def __post_init__(self) -> None:
+        share_defaults(self)
         if self.path.startswith(("/proc/", "/sys/", "/dev/", "/run/", "/var/lib/pv-guest-agent/")):
             raise ValueError(f"'{self.path}' is no file that a document writes")
         if self.absent and self.content:
@@ -174,24 +184,17 @@ class SshPrivateKey(Value):
 
     @classmethod
     def check(cls, text: str) -> str:
-        """One key, ended by one newline."""
-        text = text.strip() + "\n"
+        """One key and nothing else, ended by one newline."""
+        text = text.strip().replace("\r\n", "\n") + "\n"
         cls.public_half(text)
         return text
 
     @staticmethod
     def public_half(text: str) -> str:
         """The public key that belongs to it, ``type blob``; raise `ValueError`."""
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
-
-        try:
-            if len(text) > MAX_PRIVATE_KEY:
-                raise ValueError
-            key = load_ssh_private_key(text.encode("ascii"), None)
-            return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise ValueError("expected a private key without a passphrase, in OpenSSH's format") from None
+        if len(text) > MAX_PRIVATE_KEY:
+            raise ValueError(f"expected a private key of at most {MAX_PRIVATE_KEY} characters, got {len(text)}")
+        return public_half(text)
 
 
 class SshCertificate(Value):
@@ -204,7 +207,7 @@ class SshCertificate(Value):
 
     @classmethod
     def check(cls, text: str) -> str:
-        """One line, type and blob and perhaps a comment of printable ASCII."""
+        """One line, type and blob and perhaps a comment of printable ASCII; signed by the authority that it names."""
         from cryptography.hazmat.primitives.serialization import SSHCertificate, SSHCertificateType, load_ssh_public_identity
 
         text = text.strip()
@@ -212,6 +215,8 @@ class SshCertificate(Value):
         if len(text) <= MAX_CERTIFICATE and cls._PATTERN.fullmatch(text) and text.isascii() and text.isprintable():
             try:
                 certificate = load_ssh_public_identity(text.encode("ascii"))
+                if isinstance(certificate, SSHCertificate):
+                    certificate.verify_cert_signature()
             except Exception:  # noqa: BLE001  whatever the parser finds wrong with somebody's bytes
                 certificate = None
         if not isinstance(certificate, SSHCertificate) or certificate.type is not SSHCertificateType.HOST:

@@ -8,7 +8,8 @@ bounds here, and whoever prints it passes it through `printable` first.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Final
+from functools import cache
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -33,6 +34,10 @@ MAX_STEP: Final = 200
 _MAX_REASON: Final = 200
 #: An OpenSSH server has at most one host key of each of a handful of types.
 MAX_HOST_KEYS: Final = 16
+#: What a guest looked at after a change of its network: with every detail full, half of what its message may have.
+MAX_CHECKS: Final = 64
+#: An hour: no operator waits longer for one change.
+MAX_CONFIRM_SECONDS: Final = 3600
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=r"\A[a-z0-9][a-z0-9-]*\Z")]
 Detail = Annotated[str, msgspec.Meta(max_length=MAX_DETAIL)]
@@ -141,8 +146,8 @@ class Unconfirmed(_Message, frozen=True):
     """*generation* is in force and changed the network: it is put back unless a `Confirm` comes within *seconds*."""
 
     generation: Generation
-    seconds: Annotated[int, msgspec.Meta(ge=0, le=3600)]
-    checks: Annotated[list[Check], msgspec.Meta(max_length=256)] = []
+    seconds: Annotated[int, msgspec.Meta(ge=0, le=MAX_CONFIRM_SECONDS)]
+    checks: Annotated[list[Check], msgspec.Meta(max_length=MAX_CHECKS)] = []
 
 
 class Confirm(_Message, frozen=True):
@@ -192,10 +197,12 @@ class Result(_Message, frozen=True):
 HostMessage = Ping | Provision | Plan | Confirm | Reject
 GuestMessage = Pong | Progress | Result | Planned | Unconfirmed | Report
 
-_from_host: msgspec.json.Decoder[HostMessage] = msgspec.json.Decoder(HostMessage)
-_from_guest: msgspec.json.Decoder[GuestMessage] = msgspec.json.Decoder(GuestMessage)
-_hello = msgspec.json.Decoder(Hello)
 _encoder = msgspec.json.Encoder()
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:  # made when it is needed: a guest decodes no guest's messages
+    return msgspec.json.Decoder(kind)
 
 
 def encode(message: HostMessage | GuestMessage | Hello) -> bytes:
@@ -206,22 +213,25 @@ def encode(message: HostMessage | GuestMessage | Hello) -> bytes:
 def decode_from_host(data: bytes) -> HostMessage:
     """What the host said; raise `Malformed`."""
     try:
-        return _from_host.decode(data)
+        message: HostMessage = _decoder(HostMessage).decode(data)
     except UNDECODABLE as exc:
         raise Malformed(f"not a message of the host's: {printable(exc, _MAX_REASON)}") from None
+    return message
 
 
 def decode_from_guest(data: bytes) -> GuestMessage:
     """What the guest said; raise `Malformed`."""
     try:
-        return _from_guest.decode(data)
+        message: GuestMessage = _decoder(GuestMessage).decode(data)
     except UNDECODABLE as exc:
         raise Malformed(f"not a message of the guest's: {printable(exc, _MAX_REASON)}") from None
+    return message
 
 
 def decode_hello(data: bytes) -> Hello:
     """What the guest said of itself; raise `Malformed`."""
     try:
-        return _hello.decode(data)
+        hello: Hello = _decoder(Hello).decode(data)
     except UNDECODABLE as exc:
         raise Malformed(f"not a guest's hello: {printable(exc, _MAX_REASON)}") from None
+    return hello

@@ -70,8 +70,11 @@ class DomainName(Value):
 
     @classmethod
     def check(cls, text: str) -> str:
-        """A name of at most 253 bytes."""
-        return _dns_name(text, MAX_FQDN_BYTES, "a domain name")
+        """A name of at most 253 bytes; not an IPv4 address."""
+        _dns_name(text, MAX_FQDN_BYTES, "a domain name")
+        if text.rpartition(".")[2].isdigit():
+            raise ValueError(f"'{text}' reads as an IPv4 address; expected a domain name")
+        return text
 
 
 class InstanceId(Value):

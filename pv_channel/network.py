@@ -77,15 +77,21 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
                     raise ValueError(f"'{master}' has '{member}' among its 'interfaces', which is defined nowhere in 'network'")
                 if member in masters:
                     raise ValueError(f"'{member}' is a member of '{masters[member]}' and of '{master}'")
+                if master in self.bridges and member in self.bridges:
+                    raise ValueError(f"'{member}' is a member of '{master}': the kernel takes no bridge into a bridge")
                 if every[member].has_addresses:
                     raise ValueError(f"'{member}' is a member of '{master}': addresses and routes belong to '{master}'")
                 masters[member] = master
         self._check_loops()
 
     def _check_links(self) -> None:
+        every, tags = self.all(), dict[tuple[str, int], str]()
         for name, vlan in self.vlans.items():
-            if vlan.link not in self.all():
+            if vlan.link not in every:
                 raise ValueError(f"'{name}' has the 'link' '{vlan.link}', which is defined nowhere in 'network'")
+            other = tags.setdefault((vlan.link, vlan.id), name)
+            if other != name:
+                raise ValueError(f"'{other}' and '{name}' both have the 'id' {vlan.id} on '{vlan.link}'")
 
     def _check_loops(self) -> None:
         """No interface may stand, over members and links, on itself."""

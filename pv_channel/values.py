@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -28,6 +30,15 @@ class Value(str):
     def check(cls, text: str) -> str:
         """The form of *text* to keep, or `ValueError`."""
         raise ValueError(f"nothing checks that '{printable(text, 40)}' is a {cls.__name__}")  # every subclass has its own check
+
+
+def share_defaults(struct: msgspec.Struct) -> None:
+    """Make each field of *struct* that equals its default that default: msgspec omits a default when it is the same object."""
+    defaults = struct.__struct_defaults__
+    for name, default in zip(struct.__struct_fields__[-len(defaults) :], defaults, strict=True):
+        value = getattr(struct, name)
+        if value is not default and value == default and isinstance(value, str):
+            msgspec.structs.force_setattr(struct, name, default)
 
 
 def matching(text: str, pattern: re.Pattern[str], expected: str) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from host_agent import cli, key_verbs, verbs
+from host_agent import cli, key_verbs, known_hosts, verbs
 from host_agent.errors import HostError
 
 #: What journald takes for priorities (sd-daemon(3)).
@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     _log_to_stderr(verbose=getattr(arguments, "verbose", False))
     run = {
         "check": verbs.check, "push": verbs.push, "serve": verbs.serve, "status": verbs.status,
-        "keys": key_verbs.run, "forget-key": verbs.forget_key, "install": verbs.install,
+        "keys": key_verbs.run, "forget-key": verbs.forget_key, "known-hosts": known_hosts.run,
+        "install": verbs.install,
     }[arguments.verb]  # fmt: skip
     try:
         return run(arguments)

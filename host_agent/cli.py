@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _status(verbs.add_parser("status", help="show what became of the VMs"))
     _keys(verbs.add_parser("keys", help="this host's key, authorities and certificates"))
     _forget(verbs.add_parser("forget-key", help="believe whatever key a VM's guest shows next"))
+    _known_hosts(verbs.add_parser("known-hosts", help="print known_hosts lines of the host keys that the guests reported"))
     _install(verbs.add_parser("install", help="put the systemd unit and the directories in place"))
     return top
 
@@ -100,6 +101,18 @@ def _keys(verb: argparse.ArgumentParser) -> None:
 
 def _forget(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("vm", metavar="VM", help="a VM's name or uuid")
+    _state(verb)
+
+
+def _known_hosts(verb: argparse.ArgumentParser) -> None:
+    verb.description = (
+        "Print lines for OpenSSH's known_hosts: the names are those of the VM's document (fqdn, hostname, static addresses), the"
+        " keys those that its guest reported. A VM without either is told on standard error, and then the exit status is 1."
+    )
+    verb.add_argument("vms", nargs="*", metavar="VM", help="a VM's name or uuid (default: all)")
+    verb.add_argument("--hash", action="store_true", help="hash the names, as ssh-keygen -H does")
+    authority = "for VMs whose document has host certificates, also a @cert-authority line with this public key"
+    verb.add_argument("--certificate-authority", type=Path, metavar="FILE", help=authority)
     _state(verb)
 
 

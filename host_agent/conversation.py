@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from host_agent.generation import InForce, is_in_force, to_send
+from host_agent.host_names import remember
 from host_agent.judgement import judge, refusal_text
 from host_agent.ledger import Known
 from host_agent.notices import Notice, Settlement, What
@@ -175,6 +176,7 @@ class Conversation:
         wanted, key = self._wanted, self._wanted.key
         if is_in_force(wanted, self._guest):
             self._ledger.in_force(key, self._guest.instance_id, self._guest.generation, wanted.digest, self._agent)
+            remember(self._ledger, wanted)
             self._confirming = True
             self._ping(now)
             return
@@ -220,6 +222,7 @@ class Conversation:
         self._sent = None
         self._ledger.settle(sent.wanted.key, sent.generation, result, self._agent, applied=good)
         if good:
+            remember(self._ledger, sent.wanted)
             self._guest = InForce(sent.wanted.document.instance_id, sent.generation, sent.wanted.digest)
         self.next_deadline = now + self._timing.ping_every
         self._settled(Settlement(sent.generation, result), f"generation {sent.generation}: {result.outcome.value}")

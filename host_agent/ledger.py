@@ -28,7 +28,8 @@ HEARD_EVERY_SECONDS: Final = 5.0
 _MAX_TEXT: Final = 500
 #: What goes with a VM that turns out to be known by another name.
 _KEPT: Final = (
-    "guest_key, rival_key, first_met, instance_id, generation_sent, digest_sent, generation_applied, outcome, host_keys"
+    "guest_key, rival_key, first_met, instance_id, generation_sent, digest_sent, generation_applied, outcome, host_keys, names,"
+    " certified"
 )
 
 
@@ -170,14 +171,19 @@ class Ledger:
         )
 
     def settle(self, key: str, generation: int, result: Result, agent: str, *, applied: bool) -> None:
-        """The guest answered for *generation*, item by item; *applied* is whether that is in force now."""
+        """The guest answered for *generation*, item by item; *applied* is whether that is in force now.
+
+        Where it names no ssh host keys, as in a refusal, those that it named before stay on record.
+        """
         now = self._wall()
+        host_keys = json.dumps(result.host_keys) if result.host_keys else None
         self._do(
             "UPDATE vm SET generation_applied=CASE WHEN ? THEN ? ELSE generation_applied END, outcome=?, reason=?, path=?,"
-            " result_detail=?, host_keys=?, agent=?, milliseconds=?, state=?, detail='', since=?, last_heard=? WHERE key=?",
+            " result_detail=?, host_keys=coalesce(?, host_keys), agent=?, milliseconds=?, state=?, detail='', since=?,"
+            " last_heard=? WHERE key=?",
             (
                 applied, generation, result.outcome.value, _word(result.reason), result.path, result.detail,
-                json.dumps(result.host_keys), agent, result.milliseconds, State.READY, now, now, key,
+                host_keys, agent, result.milliseconds, State.READY, now, now, key,
             ),
         )  # fmt: skip
         self._do("DELETE FROM item WHERE key=?", (key,))
@@ -188,6 +194,10 @@ class Ledger:
                 for number, item in enumerate(result.items)
             ],
         )
+
+    def answers_to(self, key: str, names: list[str], *, certified: bool) -> None:
+        """What an ssh client may call the VM from now on; *certified* is whether its host keys come with certificates."""
+        self._do("UPDATE vm SET names=?, certified=? WHERE key=?", (json.dumps(names), certified, key))
 
     def event(self, key: str, text: str) -> None:
         """Something an operator may want to read later. A VM's events push out its own older ones, never another VM's."""

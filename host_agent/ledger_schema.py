@@ -13,14 +13,13 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "ledger.sqlite"
 #: Kept in the file's user_version; a higher one was written by a newer agent.
-VERSION: Final = 1
+VERSION: Final = 2
 #: A VM's latest events; each VM has as many places of its own.
 EVENTS_KEPT: Final = 64
 #: Another process writes for milliseconds at a time.
 BUSY_SECONDS: Final = 5.0
 
-SCHEMA: Final = """
-BEGIN IMMEDIATE;
+_FIRST: Final = """
 CREATE TABLE IF NOT EXISTS vm (
     key TEXT PRIMARY KEY,                       -- the VM's uuid, or its name where no uuid is known
     name TEXT NOT NULL,
@@ -65,25 +64,37 @@ CREATE TABLE IF NOT EXISTS event (
     what TEXT NOT NULL,
     PRIMARY KEY (key, slot)
 ) WITHOUT ROWID;
-PRAGMA user_version = 1;
-COMMIT;
 """
+_KNOWN_HOSTS: Final = """
+ALTER TABLE vm ADD COLUMN names TEXT NOT NULL DEFAULT '[]';         -- what an ssh client may call it, as JSON
+ALTER TABLE vm ADD COLUMN certified INTEGER NOT NULL DEFAULT 0;     -- its document has certificates for its host keys
+"""
+#: What makes a file of version N one of version N + 1, from nothing at all on.
+_STEPS: Final = (_FIRST, _KNOWN_HOSTS)
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make the file behind *db* a ledger of this version; raise `LedgerTrouble` for one of a newer agent's."""
-    check_version(db, path)
+    """Make the file behind *db*, which commits by itself, a ledger of this version; raise `LedgerTrouble` for a newer agent's."""
+    found = check_version(db, path)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
-    if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-        db.executescript(SCHEMA)
+    while found < VERSION:
+        db.execute("BEGIN IMMEDIATE")
+        found = check_version(db, path)  # another process may have been faster
+        statements = _STEPS[found].split(";")[:-1] if found < VERSION else []
+        for statement in statements:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {min(found + 1, VERSION)}")
+        db.execute("COMMIT")
+        found += 1
 
 
-def check_version(db: sqlite3.Connection, path: Path) -> None:
-    """Raise `LedgerTrouble` for a ledger that a newer agent wrote."""
-    found = db.execute("PRAGMA user_version").fetchone()[0]
+def check_version(db: sqlite3.Connection, path: Path) -> int:
+    """The version of the ledger; raise `LedgerTrouble` for one that a newer agent wrote."""
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
     if found > VERSION:
         raise LedgerTrouble(f"{shown(path)}: a newer pv-host-agent wrote it (schema {found}, not {VERSION})")
+    return found
 
 
 def trouble(path: Path, exc: sqlite3.Error) -> LedgerTrouble:

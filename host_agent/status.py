@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.answer import item_value
 from host_agent.errors import LedgerTrouble, shown
-from host_agent.ledger_schema import BUSY_SECONDS, FILE_NAME, check_version, trouble
+from host_agent.ledger import Ledger
+from host_agent.ledger_schema import BUSY_SECONDS, FILE_NAME, VERSION, check_version, trouble
 from host_agent.standing import State
 from pv_channel.text import printable
 from pv_channel.trust import fingerprint
@@ -22,7 +23,7 @@ HEADER: Final = ("vm", "state", "wanted", "applied", "outcome", "why", "guest ke
 _COLUMNS: Final = (
     "key, name, state, detail, since, first_met, last_heard, guest_key, rival_key, agent, instance_id, generation_wanted,"
     " digest_wanted, document_error, generation_sent, digest_sent, generation_applied, outcome, reason, path, result_detail,"
-    " host_keys, milliseconds"
+    " host_keys, milliseconds, names, certified"
 )
 _WORD, _LINE, _KEY_LINE = 200, 500, 2048
 
@@ -35,11 +36,18 @@ class View:
         if not self._path.is_file():
             raise LedgerTrouble(f"{shown(self._path)}: no ledger; nothing was pushed or served from here yet (--state?)")
         try:
-            self._db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
-            self._db.row_factory = sqlite3.Row
-            check_version(self._db, self._path)
+            self._db = self._open()
+            if check_version(self._db, self._path) < VERSION:
+                self._db.close()
+                Ledger.open(directory).close()  # which brings it up to date
+                self._db = self._open()
         except sqlite3.Error as exc:
             raise trouble(self._path, exc) from exc
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        db.row_factory = sqlite3.Row
+        return db
 
     def close(self) -> None:
         """Let go of the file."""
@@ -113,6 +121,8 @@ def _values(row: sqlite3.Row) -> dict[str, Any]:
         "first-met": _time(row["first_met"]),
         "last-heard": _time(row["last_heard"]),
         "host-keys": [printable(key, _KEY_LINE) for key in json.loads(row["host_keys"])],
+        "names": [printable(name, _LINE) for name in json.loads(row["names"])],
+        "certified": bool(row["certified"]),
     }
 
 

@@ -177,7 +177,7 @@ def _show_ending(ending: Ending, what: Wanted, seconds: float, *, as_json: bool)
 
 def _show_vm(vm: dict[str, Any]) -> None:
     for name, value in vm.items():
-        if name not in ("items", "events", "host-keys") and value not in ("", 0, None):
+        if name not in ("items", "events", "host-keys", "names", "certified") and value not in ("", 0, None):
             print(f"{name + ':':20} {value}")
     for key in vm["host-keys"]:
         print(f"{'host-key:':20} {key}")

@@ -117,7 +117,7 @@ def test_save_and_restore_leave_a_guest_that_can_still_be_configured(
     assert demo_xen.push(lab.dom0, first)["outcome"] == "applied"
     guest.wait_ready()
     pid = guest.run(f"systemctl show --value -p MainPID '{AGENT_UNIT.format(1)}'").output.strip()
-    lab.dom0.run(f"xl save {guest.name} /var/lib/lab/saved && xl restore /var/lib/lab/saved; rm -f /var/lib/lab/saved")
+    guest.save_and_restore()
     answer = demo_xen.push(lab.dom0, first)
     assert answer["outcome"] == "unchanged"
     answer = demo_xen.push(lab.dom0, first.replace("fqdn: web1", "fqdn: web2"))

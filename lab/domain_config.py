@@ -70,12 +70,19 @@ class DomainConfig:
     megabytes: int = GUEST_MEGABYTES
     kernel_arguments: str = ""
     sacrifice: bool = True
+    more_macs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", self.name, re.ASCII):
             raise LabError(f"{self.name!r} is no name for a guest: lower-case letters, digits and dashes")
-        if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", self.mac, re.ASCII):
-            raise LabError(f"{self.mac!r} is no MAC address in lower case")
+        for mac in self.macs:
+            if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac, re.ASCII):
+                raise LabError(f"{mac!r} is no MAC address in lower case")
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """One for each network card."""
+        return (self.mac, *self.more_macs)
 
     def record(self) -> str:
         """Return it as JSON, for `from_record`."""
@@ -85,7 +92,8 @@ class DomainConfig:
     def from_record(cls, record: bytes) -> DomainConfig:
         """Return what `record` was made of."""
         fields = json.loads(record)
-        return cls(**{**fields, "channels": tuple(Channel(**channel) for channel in fields["channels"])})
+        channels = tuple(Channel(**channel) for channel in fields["channels"])
+        return cls(**{**fields, "channels": channels, "more_macs": tuple(fields["more_macs"])})
 
     def text(self) -> str:
         """Return xl's configuration file."""
@@ -107,7 +115,7 @@ class DomainConfig:
                 "vcpus = 1",
                 'on_reboot = "restart"',
                 f'disk = [ "phy:{self.disk},xvda,w" ]',
-                f'vif = [ "bridge=xenbr0,mac={self.mac}" ]',
+                f"vif = [ {', '.join(json.dumps(f'bridge=xenbr0,mac={mac}') for mac in self.macs)} ]",
                 f"channel = [ {', '.join(f'{entry!r}' for entry in entries)} ]",
                 "",
             ]

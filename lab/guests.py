@@ -40,16 +40,29 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}", re.ASCII)
 #: How the guest {name} was made, beside its disk: a later process finds it by that.
 _RECORD = "/var/lib/lab/{name}.json"
 
-#: One snapshot of the template per guest, its changes in a sparse file: a fresh disk costs milliseconds. dom0 has no udev, so
-#: device-mapper is to make the nodes itself.
+#: One snapshot of the template per guest, its changes in a sparse file: a fresh disk costs milliseconds.
 _MAKE_DISK = """
 set -e
-export DM_DISABLE_UDEV=1
 cow=/var/lib/lab/{name}.cow
 [ ! -e $cow ] || {{ echo "guest {name} exists"; exit 1; }}
 truncate --size "$(blockdev --getsize64 /dev/vdb)" $cow
-loop=$(losetup --find --show $cow)
-dmsetup create {name} --table "0 $(blockdev --getsz /dev/vdb) snapshot /dev/vdb $loop N 8"
+"""
+
+#: The disk of {other}, which does not run, as it lies.
+_COPY_DISK = """
+set -e
+cow=/var/lib/lab/{name}.cow
+[ ! -e $cow ] || {{ echo "guest {name} exists"; exit 1; }}
+DM_DISABLE_UDEV=1 dmsetup suspend {other}
+cp --sparse=always /var/lib/lab/{other}.cow $cow
+DM_DISABLE_UDEV=1 dmsetup resume {other}
+"""
+
+#: dom0 has no udev, so device-mapper is to make the nodes itself. P: what was written outlives dom0.
+_ATTACH_DISK = """
+set -e
+loop=$(losetup --find --show /var/lib/lab/{name}.cow)
+DM_DISABLE_UDEV=1 dmsetup create {name} --table "0 $(blockdev --getsz /dev/vdb) snapshot /dev/vdb $loop P 8"
 """
 
 #: The back end lets go of the disk a moment after the domain is gone.
@@ -102,10 +115,15 @@ class Guest:
         """Has it a domain just now? A guest that reboots is without one for some seconds."""
         return self.domid is not None
 
-    def make_disk(self) -> None:
-        """Give it a pristine copy of the template."""
-        self._dom0.run(_MAKE_DISK.format(name=self.name))
+    def make_disk(self, copy_of: str | None = None) -> None:
+        """Give it a pristine copy of the template, or a copy of the disk of the guest *copy_of*, which does not run."""
+        self._dom0.run((_MAKE_DISK if copy_of is None else _COPY_DISK).format(name=self.name, other=copy_of))
         self._dom0.put(_RECORD.format(name=self.name), self.config.record())
+        self.attach_disk()
+
+    def attach_disk(self) -> None:
+        """Make the disk it has known to a dom0 that has just booted."""
+        self._dom0.run(_ATTACH_DISK.format(name=self.name))
 
     def start(self) -> None:
         """Create its domain on the disk it has, and return as soon as xl does: the guest has then hardly begun to boot."""

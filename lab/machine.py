@@ -12,13 +12,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.cache import default_directory
 from lab.errors import EmulatorFault, LabError, fault_line, tail
 from lab.inside.command_server import PORT
+from lab.programs import run
 from lab.progress import step
 from lab.turn import take
 
@@ -76,20 +77,31 @@ class Machine:
         self._process = process
 
     @classmethod
-    def start(cls, images: Images, progress: Progress, *, directory: Path | None = None, outlive_us: bool = False) -> Machine:
+    def start(
+        cls,
+        images: Images,
+        progress: Progress,
+        *,
+        directory: Path | None = None,
+        outlive_us: bool = False,
+        own_disks: bool = False,
+    ) -> Machine:
         """Boot *images* and return when dom0 answers. *outlive_us* leaves it running when this process ends.
 
+        *own_disks*: on copies in *directory*, made where they are missing, which `cut_power` can boot again.
         EmulatorFault when QEMU or dom0's kernel died; LabError when dom0 came up wrong or not at all.
         """
         with take(default_directory(), progress) as turn:
             place = directory or Path(tempfile.mkdtemp(prefix="pv-lab-"))
             place.mkdir(parents=True, exist_ok=True)
             port = _free_port()
+            if own_disks:
+                images = _copies(images, place)
             # A test run that is killed outright takes its machine along.
             die_with_us = [] if outlive_us else ["setpriv", "--pdeathsig", "KILL"]
             with (place / "qemu.log").open("wb") as log:
                 process = subprocess.Popen(
-                    [*die_with_us, *_command(images, place, port)],
+                    [*die_with_us, *_command(images, place, port, own_disks=own_disks)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -158,6 +170,14 @@ class Machine:
             self._wait(LEAVE_SECONDS)
         shutil.rmtree(self.address.directory, ignore_errors=True)
 
+    def cut_power(self, images: Images, progress: Progress) -> Machine:
+        """Kill QEMU, and boot its own disks again as they lie: what dom0 and its guests had not written is lost."""
+        self._signal(signal.SIGKILL)
+        self._wait(LEAVE_SECONDS)
+        if self._process is not None:
+            self._process.wait()
+        return Machine.start(images, progress, directory=self.address.directory, own_disks=True)
+
     def _wait(self, seconds: float) -> None:
         give_up = time.monotonic() + seconds
         while self.alive() and time.monotonic() < give_up:
@@ -183,11 +203,21 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _command(images: Images, place: Path, port: int) -> list[str]:
+def _copies(images: Images, place: Path) -> Images:
+    """*images* with disks of their own in *place*."""
+    copies = replace(images, dom0=place / "dom0.ext4", guest=place / "guest.ext4")
+    for disk, copy in ((images.dom0, copies.dom0), (images.guest, copies.guest)):
+        if not copy.exists():
+            run(["cp", "--sparse=always", "--reflink=auto", disk, copy])
+    return copies
+
+
+def _command(images: Images, place: Path, port: int, *, own_disks: bool) -> list[str]:
     # Commas separate the multiboot modules: the kernel with its command line, its ramdisk. A comma in a path is doubled.
     modules = f"{_quoted(images.kernel.linux)} console=hvc0,{_quoted(images.kernel.dom0_ramdisk)}"
     dom0_memory = f"{DOM0_MEGABYTES}M"
-    disk = "format=raw,if=virtio,snapshot=on"
+    # A disk of its own needs no syncing either: it is QEMU that is killed, not the kernel beneath.
+    disk = f"format=raw,if=virtio,{'cache=unsafe' if own_disks else 'snapshot=on'}"
     return [
         "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU, "-machine", "pc", "-m", str(MACHINE_MEGABYTES),
         "-smp", "2", "-display", "none", "-no-reboot", "-nodefaults",

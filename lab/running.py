@@ -38,16 +38,18 @@ class Lab:
         self._said_sacrifice = False
 
     @classmethod
-    def boot(cls, progress: Progress = silent, *, keep_at: Path | None = None) -> Self:
+    def boot(cls, progress: Progress = silent, *, keep_at: Path | None = None, own_disks: bool = False) -> Self:
         """Build what has changed, boot it, and return the running lab; `with` it, or `stop` it.
 
-        A boot that the emulator fails is tried once more. *keep_at* leaves it running after this process has ended, for `find`
-        there. LabError when it cannot be built or comes up wrong, EmulatorFault when the emulator failed each time.
+        A boot that the emulator fails is tried once more. *own_disks* copies them, for `cut_power`. *keep_at* leaves it running
+        after this process has ended, for `find` there. LabError when it cannot be built or comes up wrong, EmulatorFault when
+        the emulator failed each time.
         """
         built = images.build(progress)
         for attempt in range(1, BOOT_ATTEMPTS + 1):
             try:
-                machine = Machine.start(built, progress, directory=keep_at, outlive_us=keep_at is not None)
+                outlive_us = keep_at is not None
+                machine = Machine.start(built, progress, directory=keep_at, outlive_us=outlive_us, own_disks=own_disks)
                 break
             except EmulatorFault as fault:
                 progress(f"lab: boot {attempt} of at most {BOOT_ATTEMPTS} failed in the emulator: {fault}")
@@ -81,11 +83,14 @@ class Lab:
         megabytes: int = GUEST_MEGABYTES,
         kernel_arguments: str = "",
         sacrifice: bool = True,
+        more_macs: Iterable[str] = (),
+        copy_of: str | None = None,
     ) -> Guest:
-        """Create the guest *name* on a pristine disk and return it while it boots.
+        """Create the guest *name* on a pristine disk, or on a copy of that of the guest *copy_of*; return it while it boots.
 
-        Without *mac* it gets one made from its name, without *uuid* a random one. *sacrifice* false keeps the list of channels
-        as it is, for xl to drop the first of. LabError when xl refuses, or *name* is taken.
+        Without *mac* it gets one made from its name, without *uuid* a random one; *more_macs* are of more network cards.
+        *sacrifice* false keeps the list of channels as it is, for xl to drop the first of. LabError when xl refuses, or
+        *name* is taken.
         """
         channels = tuple(channels)
         if channels and sacrifice and not self._said_sacrifice:
@@ -101,10 +106,11 @@ class Lab:
             megabytes=megabytes,
             kernel_arguments=kernel_arguments,
             sacrifice=sacrifice,
+            more_macs=tuple(more_macs),
             **chosen,
         )
         guest = Guest(self.dom0, config, self._progress)
-        guest.make_disk()
+        guest.make_disk(copy_of)
         try:
             guest.start()
         except BaseException:
@@ -115,6 +121,14 @@ class Lab:
     def guest(self, name: str) -> Guest:
         """Return the guest *name*, whichever process created it; LabError when there is none."""
         return Guest.found(self.dom0, name, self._progress)
+
+    def cut_power(self) -> None:
+        """Kill the machine as a power cut would, and boot it again from its disks as they lie; guests' disks are attached again.
+
+        Only for a lab that was booted with *own_disks*. What it was running is gone: start the guests that are wanted.
+        """
+        self.machine = self.machine.cut_power(images.build(self._progress), self._progress)
+        self.dom0 = Dom0(self.machine)
 
     def stop(self) -> None:
         """End the machine and leave nothing behind; doing it twice is doing it once."""

@@ -87,3 +87,11 @@ def test_each_name_has_a_mac_of_its_own_in_xens_range() -> None:
     assert mac_of("vm1") == mac_of("vm1")
     assert mac_of("vm1") != mac_of("vm2")
     assert config(mac=mac_of("vm1")).mac.startswith("00:16:3e:")
+
+
+def test_each_mac_is_a_network_card_and_a_record_keeps_them() -> None:
+    two = config(more_macs=("00:16:3e:00:00:02",))
+    assert 'vif = [ "bridge=xenbr0,mac=00:16:3e:00:00:01", "bridge=xenbr0,mac=00:16:3e:00:00:02" ]' in two.text().splitlines()
+    assert DomainConfig.from_record(two.record().encode()) == two
+    with pytest.raises(LabError, match="no MAC address"):
+        config(more_macs=("eth0",))

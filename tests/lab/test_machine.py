@@ -113,7 +113,7 @@ def test_a_lab_that_is_gone_is_not_found(process: subprocess.Popen[bytes], tmp_p
 
 def test_qemu_gets_paths_with_commas_whole() -> None:
     images = Images(Kernel(Path("/a,b")), Path("/c,d/dom0"), Path("/e/guest"))
-    command = machine._command(images, Path("/tmp/f,g"), 4242)
+    command = machine._command(images, Path("/tmp/f,g"), 4242, own_disks=False)
     assert "/a,,b/vmlinux console=hvc0,/a,,b/dom0-initrd.img" in command
     assert any(word.startswith("file=/c,,d/dom0,format=raw") and "snapshot=on" in word for word in command)
     assert any("hostfwd=tcp:127.0.0.1:4242-:7777" in word for word in command)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from guest_agent.actions.plan import Plan
-from guest_agent.changes.files import RemoveFile
-from guest_agent.renderers import ifupdown, networkd
-from guest_agent.renderers.choose import choose
 
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
+    from guest_agent.changes.change import Change
+    from guest_agent.renderers.choose import Renderer
     from pv_channel.document import Document
 
 
@@ -21,10 +20,23 @@ def plan(document: Document, draft: Draft) -> Plan | None:
     """What makes the interfaces be what the document says; None where it says nothing. Raise `ItemError`, `OSError`."""
     if document.network is msgspec.UNSET:
         return None
-    system = draft.system
-    if choose(system) == networkd.NAME:
-        changes = networkd.plan(document.network, system)
-        return Plan([*changes, *map(RemoveFile, ifupdown.ours(system))], f"by {networkd.NAME}")
-    changes = ifupdown.plan(document.network, system)
-    remarks = ifupdown.remarks(document.network, system)
-    return Plan([*changes, *map(RemoveFile, networkd.ours(system))], f"by {ifupdown.NAME}{remarks}")
+    from guest_agent.renderers.choose import choose
+
+    system, network = draft.system, document.network
+    renderer = choose(system)
+    changes = renderer.plan(network, draft)
+    # What another manager had goes first: netplan, say, must not find it when it is told to look.
+    return Plan([*_left_by_others(renderer, changes, draft), *changes], f"by {renderer.NAME}{renderer.remarks(network, system)}")
+
+
+def _left_by_others(renderer: Renderer, changes: list[Change], draft: Draft) -> list[Change]:
+    """What removes the files that we made for managers that are in charge no more, unless *changes* write or remove them too."""
+    from guest_agent.actions.draft import paths
+    from guest_agent.changes.files import RemoveFile
+    from guest_agent.renderers.choose import RENDERERS
+
+    others = [other for other in RENDERERS if other is not renderer]
+    left = sorted({path for other in others for path in other.ours(draft.system)} - paths(changes))
+    for path in left:
+        draft.check(path)
+    return [RemoveFile(path) for path in left]

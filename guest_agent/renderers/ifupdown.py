@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent.changes.files import RemoveFile, WriteFile, missing_parents
+from guest_agent.changes.files import RemoveFile
 from guest_agent.changes.running import RunCommand
 from guest_agent.failure import ItemError
 from guest_agent.renderers import interfaces, units
@@ -16,6 +16,7 @@ from guest_agent.renderers.stanzas import render
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from guest_agent.actions.draft import Draft
     from guest_agent.changes.change import Change
     from guest_agent.system import System
     from pv_channel.interfaces import Ethernet
@@ -52,8 +53,14 @@ def _covers(line: str) -> bool:
     return any(word.rstrip("/") in patterns for word in words[1:])
 
 
-def plan(network: NetworkConfig, system: System) -> list[Change]:
+def is_running(system: System) -> bool:
+    """Whether networking.service has run: before, ifup will come by itself."""
+    return system.exists(STATE)
+
+
+def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes ifupdown have exactly these interfaces from us; raise `ItemError` where one is not there, or is another's."""
+    system = draft.system
     named = {_name(system, key, ethernet): ethernet for key, ethernet in network.ethernets.items()}
     if len(named) != len(network.ethernets):
         raise ItemError("conflict", "two parts of 'network' mean one interface, one by its name, one by its address")
@@ -66,7 +73,7 @@ def plan(network: NetworkConfig, system: System) -> list[Change]:
     down = [name for name in _names(old) if name not in same and _is_up(system, name)]
     changes: list[Change] = [RunCommand(["ifdown", name], ["ifup", name], STATE) for name in down]
     if stanzas:
-        changes += [*missing_parents(system, FILE), WriteFile(FILE, "".join(stanzas.values()).encode("ascii"), MODE)]
+        changes += draft.own(FILE, "".join(stanzas.values()).encode("ascii"), MODE)
     else:
         changes.append(RemoveFile(FILE))
     # A failed ifup is not in ifstate: only --force takes its half-made configuration down again.

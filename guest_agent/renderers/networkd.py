@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent.changes.files import RemoveFile, WriteFile, missing_parents
+from guest_agent.changes.files import RemoveFile
 from guest_agent.changes.running import RunCommand
 from guest_agent.renderers import interfaces, units
 
 if TYPE_CHECKING:
+    from guest_agent.actions.draft import Draft
     from guest_agent.changes.change import Change
     from guest_agent.system import System
     from pv_channel.interfaces import Ethernet
@@ -34,8 +35,14 @@ def is_active(system: System) -> bool:
     return units.is_enabled(system, "systemd-networkd.service") or system.exists(RUNNING)
 
 
-def plan(network: NetworkConfig, system: System) -> list[Change]:
-    """What makes networkd have exactly these interfaces from us; those of others are left alone."""
+def is_running(system: System) -> bool:
+    """Whether it can be told to look at its files again."""
+    return system.exists(RUNNING)
+
+
+def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
+    """What makes networkd have exactly these interfaces from us; those of others are left alone. Raise `ItemError`, `OSError`."""
+    system = draft.system
     wanted = {_path(key): render(key, ethernet) for key, ethernet in network.ethernets.items()}
     gone = [path for path in ours(system) if path not in wanted]
     changed = [key for key in network.ethernets if system.text(_path(key)) != wanted[_path(key)]]
@@ -43,9 +50,7 @@ def plan(network: NetworkConfig, system: System) -> list[Change]:
     reload, reconfigure = [_NETWORKCTL, "reload"], [_NETWORKCTL, "reconfigure", *present]
     changes: list[Change] = [RunCommand([], reconfigure, RUNNING)] if present else []
     changes.append(RunCommand([], reload, RUNNING))  # undone in reverse order: files, reload, reconfigure
-    if wanted:
-        changes += missing_parents(system, f"{DIRECTORY}/any")
-    changes += [WriteFile(path, text.encode("ascii"), MODE) for path, text in wanted.items()]
+    changes += [change for path, text in wanted.items() for change in draft.own(path, text.encode("ascii"), MODE)]
     changes += [RemoveFile(path) for path in gone]
     changes.append(RunCommand(reload, [], RUNNING))
     if present:
@@ -60,6 +65,11 @@ def _path(key: str) -> str:
 def ours(system: System) -> list[str]:
     """The files that an earlier document made."""
     return [f"{DIRECTORY}/{name}" for name in system.names(DIRECTORY) if name.startswith(PREFIX) and name.endswith(SUFFIX)]
+
+
+def remarks(network: NetworkConfig, system: System) -> str:  # noqa: ARG001  every renderer is asked
+    """Nothing."""
+    return ""
 
 
 def render(key: str, ethernet: Ethernet) -> str:

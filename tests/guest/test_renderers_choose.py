@@ -23,12 +23,12 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_networkd_is_in_charge_where_it_is_enabled_or_runs(machine: Machine) -> None:
-    assert choose(machine.system) == "systemd-networkd"
+    assert choose(machine.system).NAME == "systemd-networkd"
     machine.remove(NETWORKD)
-    assert choose(machine.system) == "systemd-networkd"
+    assert choose(machine.system).NAME == "systemd-networkd"
     machine.enable("systemd-networkd.service")
     machine.remove("run/systemd/netif/state")
-    assert choose(machine.system) == "systemd-networkd"
+    assert choose(machine.system).NAME == "systemd-networkd"
 
 
 def test_a_networkd_that_is_only_installed_masked_or_was_not_started_is_not_in_charge(machine: Machine) -> None:
@@ -49,7 +49,7 @@ def test_a_networkd_that_is_only_installed_masked_or_was_not_started_is_not_in_c
 def test_ifupdown_is_in_charge_where_it_is_run_at_boot_and_reads_our_directory(machine: Machine, line: str) -> None:
     machine.use_ifupdown()
     machine.write("etc/network/interfaces", f"{line}\n".encode())
-    assert choose(machine.system) == "ifupdown"
+    assert choose(machine.system).NAME == "ifupdown"
 
 
 @pytest.mark.parametrize("line", ["", "# source /etc/network/interfaces.d/*", "source /etc/network/more/*", "source"])
@@ -64,19 +64,16 @@ def test_an_ifupdown_of_sysvinit_counts(machine: Machine) -> None:
     machine.use_ifupdown()
     machine.remove("etc/systemd/system/multi-user.target.wants/networking.service")
     machine.write("etc/rcS.d/S10networking")
-    assert choose(machine.system) == "ifupdown"
+    assert choose(machine.system).NAME == "ifupdown"
 
 
-def test_netplan_in_charge_of_networkd_is_named(machine: Machine) -> None:
-    machine.write("usr/sbin/netplan")
-    assert choose(machine.system) == "systemd-networkd"
-    machine.write("etc/netplan/50-cloud-init.yaml")
-    with pytest.raises(ItemError, match="manager-unsupported: netplan"):
-        choose(machine.system)
-
-
-def test_networkmanager_in_charge_is_named(machine: Machine) -> None:
-    machine.use_ifupdown()
-    machine.enable("NetworkManager.service")
-    with pytest.raises(ItemError, match="manager-unsupported: NetworkManager"):
-        choose(machine.system)
+def test_where_two_are_active_the_distributions_own_is_in_charge(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.enable("networking.service")
+    machine.write("sbin/ifup")
+    machine.write("etc/network/interfaces", b"source /etc/network/interfaces.d/*\n")
+    monkeypatch.setattr("guest_agent.renderers.choose._NATIVE", {"family": ("ifupdown",)})
+    assert choose(machine.system).NAME == "systemd-networkd"
+    machine.write("usr/lib/os-release", b'NAME="A"\nID=child\nID_LIKE="other family"\n')
+    assert choose(machine.system).NAME == "ifupdown"
+    machine.write("etc/os-release", b"ID=another\n")
+    assert choose(machine.system).NAME == "systemd-networkd"

@@ -31,6 +31,7 @@ DOM0_PACKAGES = (
 #: The guest is what a cloud's template is: systemd, udev, networkd, sshd. No ifupdown, no xenstore tools.
 GUEST_PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "openssh-server", "python3", "kmod", "procps", "iproute2", "iputils-ping",
+    "sudo", "tzdata",
 )  # fmt: skip
 
 #: What nobody reads in a lab; half of the tree.

@@ -25,7 +25,7 @@ class Machines:
     """The one machine that is running, and the next one after the emulator broke it."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+        self.say = say
         self._lab: Lab | None = None
 
     def running(self) -> Lab:
@@ -34,10 +34,10 @@ class Machines:
             try:
                 self._lab.machine.check()
             except EmulatorFault as fault:
-                self._say(f"the machine broke ({fault}); booting another")
+                self.say(f"the machine broke ({fault}); booting another")
                 self.stop()
         if self._lab is None:
-            self._lab = Lab.boot(self._say)
+            self._lab = Lab.boot(self.say)
         return self._lab
 
     def stop(self) -> None:

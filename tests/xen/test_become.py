@@ -31,7 +31,9 @@ def socket_of(name: str) -> str:
     return f"/run/pv-channel/{name}.sock"
 
 
-def document(lab: Lab, name: str, *, host: int, gateway: str = "10.77.0.1", bob: str = "Bob", file: bool = True, more: str = "") -> str:
+def document(
+    lab: Lab, name: str, *, host: int, gateway: str = "10.77.0.1", bob: str = "Bob", file: bool = True, more: str = ""
+) -> str:
     """Two networks, both families, three users with keys, a hash and sudo, an ssh authority, a time zone, perhaps a file."""
     entry = f"""
   - path: /etc/app/settings.conf

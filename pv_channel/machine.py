@@ -78,7 +78,7 @@ class PemCertificate(Value):
         """Exactly one certificate and nothing else, ended by one newline."""
         text = text.strip().replace("\r\n", "\n") + "\n"
         if len(text) > MAX_CERTIFICATE or not cls._PATTERN.fullmatch(text) or not _is_x509(text):
-            raise ValueError("expected one certificate in PEM: -----BEGIN CERTIFICATE----- ...; a list has one in each entry")
+            raise ValueError("expected one certificate in PEM, from BEGIN to END CERTIFICATE and nothing else; each has its own entry")
         return text
 
 
@@ -220,7 +220,7 @@ class SshCertificate(Value):
             except Exception:  # noqa: BLE001  whatever the parser finds wrong with somebody's bytes
                 certificate = None
         if not isinstance(certificate, SSHCertificate) or certificate.type is not SSHCertificateType.HOST:
-            raise ValueError(f"expected a host certificate, one line of a …-cert.pub file, got '{printable(text, 40)}'")
+            raise ValueError(f"expected a host certificate, one line of a *-cert.pub file, got '{printable(text, 40)}'")
         return text
 
     @property

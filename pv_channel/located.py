@@ -17,7 +17,7 @@ _STEP: Final = re.compile(r"\.([^.\[]+)|\[([0-9]{1,9})\]", re.ASCII)
 #: A password's hash (crypt(5)) to its end, and anything in PEM: somebody put it where it does not belong.
 _SECRET: Final = re.compile(r"\$[A-Za-z0-9-]{1,12}\$[^\s'`]*|-----BEGIN.*", re.DOTALL)
 #: No mapping of a document's stands deeper within mappings. A field's name, which msgspec quotes, may look like a deep path.
-MAX_MAPPINGS: Final = 3
+_MAX_MAPPINGS: Final = 3
 #: A path of this length says enough.
 _MAX_PATH: Final = 200
 _MAX_PROBLEM: Final = 300
@@ -30,7 +30,7 @@ def located(values: object, message: str, fails: Callable[[object], str]) -> tup
     """
     match = _MESSAGE.fullmatch(message)
     problem, pattern = (match["problem"], match["path"] or "") if match else (message, "")
-    path, *rest = pattern.split("[...]", MAX_MAPPINGS)
+    path, *rest = pattern.split("[...]", _MAX_MAPPINGS)
     part = _part(values, path)
     for after in rest:
         mapping = _at(part, path)

@@ -41,10 +41,11 @@ def is_active(system: System) -> bool:
     enabled = units.is_enabled(system, "networking.service") or any(
         name.startswith("S") and name.endswith("networking") for name in system.names("/etc/rcS.d")
     )
-    return installed and enabled and any(_covers(line) for line in system.text(INTERFACES).splitlines())
+    return installed and enabled and any(covers(line) for line in system.text(INTERFACES).splitlines())
 
 
-def _covers(line: str) -> bool:
+def covers(line: str) -> bool:
+    """Whether a line of interfaces(5) makes ifupdown read interfaces.d."""
     words = line.split()
     if len(words) < 2 or words[0] not in ("source", "source-directory"):
         return False

@@ -20,7 +20,7 @@ from pv_channel.messages import MAX_DOCUMENT_BYTES, UNDECODABLE
 from pv_channel.names import Fqdn, Hostname, InstanceId, VmUuid
 from pv_channel.network import NetworkConfig
 from pv_channel.ssh_key import SshKey
-from pv_channel.values import Value
+from pv_channel.values import Value, share_defaults
 
 MAX_USERS: Final = 256
 MAX_FILES: Final = 256
@@ -72,6 +72,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     confirm: Confirm = Confirm()
 
     def __post_init__(self) -> None:
+        share_defaults(self)
         names = [user.name for user in self.users] if self.users is not msgspec.UNSET else []
         if len(set(names)) != len(names):
             raise ValueError("'users' names one user twice")

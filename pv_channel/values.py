@@ -37,7 +37,7 @@ def share_defaults(struct: msgspec.Struct) -> None:
     defaults = struct.__struct_defaults__
     for name, default in zip(struct.__struct_fields__[-len(defaults) :], defaults, strict=True):
         value = getattr(struct, name)
-        if value is not default and value == default and isinstance(value, str):
+        if value is not default and value == default:
             msgspec.structs.force_setattr(struct, name, default)
 
 

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pv_channel.accounts import MAX_KEYS
-from pv_channel.document import from_values, parse
+from pv_channel.document import ITEMS, from_values, parse
 from pv_channel.errors import BadDocument
 from pv_channel.messages import MAX_DOCUMENT_BYTES
 from tests.protocol.blocks import Case, read
+from tests.protocol.documents import documents
 
 GOOD = read("documents-good")
 BAD = read("documents-bad")
@@ -53,7 +54,12 @@ def test_another_generation_changes_the_digest_of_no_document(case: Case) -> Non
 
 
 def test_each_good_document_has_a_digest_of_its_own() -> None:
-    same = ("white space and another order", "the highest generation")
+    same = (
+        "white space and another order",
+        "the highest generation",
+        "a change that nobody confirms",
+        "a change that a connection confirms, of which the guest is told the time",
+    )
     digests = [parse(raw_of(case)).digest() for case in GOOD if case["case"] not in same]
     assert len(set(digests)) == len(digests)
     assert all(len(digest) == 32 for digest in digests)
@@ -121,10 +127,99 @@ def test_the_most_keys_a_user_may_have_are_taken() -> None:
     assert len(document.ssh_authorized_keys) == MAX_KEYS
 
 
+@settings(max_examples=200, deadline=None)
+@given(documents)
+def test_what_is_sent_parses_to_the_same_document(values: dict[str, Any]) -> None:
+    document = from_values(values)
+    again = parse(document.encode())
+    assert again == document
+    assert again.encode() == document.encode()
+    assert again.digest() == document.digest()
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents, documents)
+def test_two_documents_have_one_digest_exactly_where_they_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    aside = {"generation": 7, "confirm": {}}
+    first, second = from_values({**one, **aside}), from_values({**other, **aside})
+    assert (first == second) == (first.digest() == second.digest())
+    assert from_values(one).digest() == first.digest()
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents, st.data())
+def test_a_document_without_one_field_is_another(values: dict[str, Any], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(values)))
+    fewer = {field: value for field, value in values.items() if field != name}
+    if name == "instance-id":
+        with pytest.raises(BadDocument, match="missing required field `instance-id`"):
+            from_values(fewer)
+    else:
+        whole, less = from_values(values), from_values(fewer)
+        assert (whole == less) == (whole.encode() == less.encode())
+        assert name not in ("generation", "confirm") or whole.digest() == less.digest()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ({"path": "/etc/a"}, {"path": "/etc/a", "owner": "root:root", "permissions": "0644", "encoding": "text/plain"}),
+        ({"path": "/etc/a", "permissions": "0600"}, {"path": "/etc/a", "permissions": "600", "content": "", "absent": False}),
+    ],
+)
+def test_a_default_that_is_said_is_the_same_as_one_that_is_not(said: dict[str, Any], meant: dict[str, Any]) -> None:
+    one, other = (from_values({"instance-id": "i-1", "write_files": [values]}) for values in (said, meant))
+    assert one == other
+    assert one.encode() == other.encode()
+    assert one.digest() == other.digest()
+
+
+def test_a_bond_s_default_mode_is_the_same_said_or_not() -> None:
+    one, other = (
+        from_values({"instance-id": "i-1", "network": {"version": 2, "bonds": {"bond0": {"parameters": parameters}}}})
+        for parameters in ({}, {"mode": "balance-rr"})
+    )
+    assert one.digest() == other.digest()
+
+
+def test_the_smallest_document_says_nothing_more_when_it_is_sent() -> None:
+    assert parse(b'{"instance-id":"i-1"}').encode() == b'{"instance-id":"i-1"}'
+
+
+def test_the_items_are_those_that_can_be_overwritten() -> None:
+    assert from_values({"instance-id": "i-1", "overwrite": list(ITEMS)}).overwrite == list(ITEMS)
+    assert len(set(ITEMS)) == len(ITEMS)
+
+
+FORGED = ["y` - at `$.users[99][...]", "y` - at `$" + "[...]" * 50_000, "y` - at `$.users[...][...]x", "y` - at `$[99999999999999]"]
+
+
+@pytest.mark.parametrize("name", FORGED, ids=lambda name: name[:30])
+def test_a_name_that_looks_like_a_path_misleads_nobody_but_its_writer(name: str) -> None:
+    for values in ({"users": [], name: 1}, {"users": [{"name": "ada", name: {}}]}):
+        with pytest.raises(BadDocument, match="unknown field"):
+            from_values({"instance-id": "i-1", **values})
+    for values in ({name: 1}, {"instance-id": name, "users": [{}]}, {"instance-id": "i", "write_files": [{"encoding": name}]}):
+        with pytest.raises(BadDocument) as caught:
+            from_values(values)
+        assert len(str(caught.value)) <= 600
+
+
+@pytest.mark.parametrize("field", ["user-data", "timezone", "local-hostname"])
+def test_half_a_surrogate_pair_which_yaml_can_make_is_refused(field: str) -> None:
+    with pytest.raises(BadDocument):
+        from_values({"instance-id": "i-1", field: "a\ud800"})
+    for values in ({"users": [{"name": "ada", "gecos": "\ud800"}]}, {"write_files": [{"path": "/a", "content": "\ud800"}]}):
+        with pytest.raises(BadDocument):
+            from_values({"instance-id": "i-1", **values})
+
+
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20))
 NAMES = (
     "instance-id generation local-hostname fqdn uuid users name network version ethernets addresses routes to via mtu"
-    " match macaddress nameservers search ssh_authorized_keys eth0 [...] a.b $`"
+    " match macaddress nameservers search ssh_authorized_keys eth0 [...] a.b $` groups sudo write_files path content encoding"
+    " owner permissions absent ssh_keys ed25519_private ed25519_certificate ca_certs trusted ntp servers timezone locale"
+    " bonds bridges vlans interfaces parameters path-cost link id routing-policy from table confirm check tcp command user-data"
 )
 names = st.sampled_from(NAMES.split())
 keys = st.one_of(names, st.text(max_size=5))

@@ -88,6 +88,18 @@ def _add_install(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uninstall", action="store_true", help="remove what install put there")
 
 
+def _add_seal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", metavar="DIR", default="/", help="the system to seal (default: the running one)")
+    parser.add_argument(
+        "--trust", metavar="FILE|LINE", action="append", default=[], help="pin a key, in the form of 'pv-host-agent keys show'"
+    )
+    parser.add_argument("--first-use", action="store_true", help="pin nothing: clones believe the first host that speaks")
+    parser.add_argument("--network", action="store_true", help="comment out or remove what others say of interfaces")
+    parser.add_argument("--logs", action="store_true", help="remove logs and root's shell histories too")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def _add_registry(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--registry", metavar="FILE", help="the registry of channel names (default: the agent's own)")
 
@@ -123,6 +135,12 @@ def _install(parsed: argparse.Namespace) -> int:
     return install_or_remove(parsed)
 
 
+def _seal(parsed: argparse.Namespace) -> int:
+    from guest_agent.seal import seal
+
+    return seal(parsed)
+
+
 class _Verb:
     """What it is for, in two sentences; its arguments; and what it does. No NamedTuple: making one costs as much as a module."""
 
@@ -141,6 +159,7 @@ _VERBS: Final = {
     "run": _Verb("serve the channel", "Find the channel, answer the host, apply what it sends.", _add_run, _run),
     "channels": _Verb("show this guest's channels", "Names, ttys and owners.", _add_channels, _channels),
     "install": _Verb("put the udev rule and the units in place", "Repeating it is safe.", _add_install, _install),
+    "seal": _Verb("make this machine a template", "Shows what it will do and asks; undone by nothing.", _add_seal, _seal),
 }
 
 

@@ -25,9 +25,12 @@ DEFAULT_AGENT: Final = "/usr/local/bin/pv-guest-agent"
 #: How the unit is enabled, as `systemctl enable` would do it; that wants a running systemd, and an image has none.
 LINK: Final = f"{UNITS}/sysinit.target.wants/pv-channel-coldplug.service"
 LINK_TARGET: Final = f"{UNITS}/pv-channel-coldplug.service"
+UNIT: Final = f"{UNITS}/pv-guest-agent@.service"
 
 #: What a unit's ExecStart takes without quoting (systemd.service(5), "Command lines"): no blank, quote, '%' or '$'.
 _PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9/._+@-]+", re.ASCII)
+#: The kernel's own limit (path_resolution(7)).
+_MAX_LINKS: Final = 40
 _EXEC_START: Final = re.compile(r"(?m)^(ExecStart=)\S*/pv-guest-agent(?= )")
 
 
@@ -43,7 +46,7 @@ PIECES: Final = (
     Piece("udev/60-pv-channel.rules", "/etc/udev/rules.d/60-pv-channel.rules", 0o644),
     Piece("udev/pv-channel-name", f"{HELPERS}/pv-channel-name", 0o755),
     Piece("udev/pv-channel-coldplug", f"{HELPERS}/pv-channel-coldplug", 0o755),
-    Piece("systemd/pv-guest-agent@.service", f"{UNITS}/pv-guest-agent@.service", 0o644),
+    Piece("systemd/pv-guest-agent@.service", UNIT, 0o644),
     Piece("systemd/pv-channel-coldplug.service", LINK_TARGET, 0o644),
 )
 
@@ -99,6 +102,44 @@ def remove(system: System) -> None:
         directory, name = split(HELPERS)
         with system.directory(directory) as opened:
             files.remove_directory(opened, name)
+
+
+def differences(system: System) -> tuple[str | None, list[str]]:
+    """The agent that the unit starts, and what is not as `install` would leave it, in sentences; raise `OSError`."""
+    unit = _EXEC_START.search(system.text(UNIT))
+    agent = DEFAULT_AGENT if unit is None else unit[0].removeprefix(unit[1])
+    found = []
+    for piece in PIECES:
+        directory, name = split(piece.target)
+        try:
+            with system.directory(directory) as opened:
+                old = files.read(opened, name)
+        except FileNotFoundError:
+            old = None
+        if old is None:
+            found.append(f"{system.file(piece.target)} is missing; run 'pv-guest-agent install'")
+        elif (old.content, old.mode) != (_content(piece, agent), piece.mode):
+            found.append(f"{system.file(piece.target)} is not what this version installs; run 'pv-guest-agent install'")
+    if system.link(LINK) != LINK_TARGET:
+        found.append(f"{system.file(LINK)} does not enable the coldplug unit; run 'pv-guest-agent install'")
+    missing = [path for path in (agent, PYTHON) if not leads_to_a_file(system, path)]
+    found += [f"{system.file(path)}, which is run at boot, is missing" for path in missing]
+    return (None if agent in missing else agent), found
+
+
+def leads_to_a_file(system: System, path: str) -> bool:
+    """Whether *path* is a file of *system*, where links, absolute ones too, lead about inside it."""
+    for _ in range(_MAX_LINKS):
+        name, place = "", ""
+        for name in path.split("/")[1:]:
+            place = os.path.normpath(f"{place}/{name}")
+            target = system.link(place)
+            if target:
+                path = os.path.normpath(os.path.join(os.path.dirname(place), target)) + path[len(place) :]  # noqa: PTH118, PTH120
+                break
+        else:
+            return os.path.isfile(system.file(path))  # noqa: PTH113
+    return False
 
 
 def agent_path(system: System, named: str | None) -> str:

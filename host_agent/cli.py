@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from host_agent import VERSION
+from host_agent.formats import FORMATS
 from host_agent.install import DOCUMENTS, SOCKETS, STATE
 from pv_channel import CHANNEL_NAME
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _status(verbs.add_parser("status", help="show what became of the VMs"))
     _keys(verbs.add_parser("keys", help="this host's key, authorities and certificates"))
     _forget(verbs.add_parser("forget-key", help="believe whatever key a VM's guest shows next"))
+    _convert(verbs.add_parser("convert", help="turn one format of a network's configuration into another"))
     _known_hosts(verbs.add_parser("known-hosts", help="print known_hosts lines of the host keys that the guests reported"))
     _install(verbs.add_parser("install", help="put the systemd unit and the directories in place"))
     return top
@@ -102,6 +104,17 @@ def _keys(verb: argparse.ArgumentParser) -> None:
 def _forget(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("vm", metavar="VM", help="a VM's name or uuid")
     _state(verb)
+
+
+def _convert(verb: argparse.ArgumentParser) -> None:
+    verb.description = (
+        "Print a network's configuration in another format: cloud-init's network-config version 1 (v1) or 2 (v2), or OpenStack's"
+        " network_data.json (openstack). What the other format cannot say is an error that names its place; nothing is dropped."
+    )
+    verb.add_argument("file", nargs="?", type=Path, metavar="FILE", help="YAML or JSON (default: standard input)")
+    verb.add_argument("--from", dest="source", choices=FORMATS, metavar="FORMAT", help="v1, v2, openstack (default: as it looks)")
+    verb.add_argument("--to", dest="target", choices=FORMATS, required=True, metavar="FORMAT", help="v1, v2 or openstack")
+    verb.add_argument("--json", action="store_true", help="print JSON instead of YAML")
 
 
 def _known_hosts(verb: argparse.ArgumentParser) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from host_agent.errors import BadFile, shown
+from host_agent.formats.origins import Origins
+from host_agent.other_words import resolve
 from host_agent.yaml_values import BadText, Place, parse, place_of
 from pv_channel.document import Document, from_values
 from pv_channel.errors import BadDocument, LocalError
@@ -41,7 +43,7 @@ class Wanted(NamedTuple):
 
 def read(path: Path) -> Document:
     """The document in the file at *path*; raise `BadFile`, whose message has file, line, path inside and problem."""
-    return parse_text(_text_of(path), path)
+    return parse_text(text_of(path), path)
 
 
 def parse_text(text: str, path: Path) -> Document:
@@ -49,16 +51,19 @@ def parse_text(text: str, path: Path) -> Document:
     try:
         parsed = parse(text)
     except BadText as exc:
-        raise _bad(path, exc.place, "", str(exc)) from None
+        raise located(path, exc.place, "", str(exc)) from None
+    origins = Origins()
     try:
-        document = from_values(parsed.values)
+        document = from_values(resolve(parsed.values, origins))
     except BadDocument as exc:
-        raise _bad(path, place_of(parsed, exc.path), exc.path, exc.problem) from None
+        inside = origins.of(exc.path)
+        raise located(path, place_of(parsed, inside), inside, exc.problem) from None
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape
-        raise _bad(path, None, "", "a string that is no Unicode text") from None
+        raise located(path, None, "", "a string that is no Unicode text") from None
     size = len(document.encode())
     if size > MAX_DOCUMENT_BYTES - _GENERATION_BYTES:
-        raise _bad(path, None, "", f"has {size} bytes as JSON; a document has at most {MAX_DOCUMENT_BYTES - _GENERATION_BYTES}")
+        most = MAX_DOCUMENT_BYTES - _GENERATION_BYTES
+        raise located(path, None, "", f"has {size} bytes as JSON; a document has at most {most}")
     return document
 
 
@@ -69,7 +74,7 @@ def wanted(document: Document, path: Path, name: str, uuid: str | None = None) -
     """
     named = document.uuid if document.uuid is not msgspec.UNSET else None
     if uuid is not None and named is not None and uuid_bytes(uuid) != uuid_bytes(named):
-        raise _bad(path, None, "uuid", f"the document is for {named}, and {uuid.lower()} was asked for")
+        raise located(path, None, "uuid", f"the document is for {named}, and {uuid.lower()} was asked for")
     try:
         raw = uuid_bytes(uuid or named or path.stem)
     except LocalError:
@@ -77,27 +82,34 @@ def wanted(document: Document, path: Path, name: str, uuid: str | None = None) -
     return Wanted(name, raw, document, document.digest())
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of the file at *path*; raise `BadFile` for one that is none, is too long, or that everybody may change."""
     try:
         # Not to block on a FIFO somebody put in a document's place.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise _bad(path, None, "", "not a regular file")
+                raise located(path, None, "", "not a regular file")
             if status.st_mode & stat.S_IWOTH:
-                raise _bad(path, None, "", "everybody may write to it and so decide what a VM becomes; cure: chmod o-w")
+                raise located(path, None, "", "everybody may write to it and so decide what a VM becomes; cure: chmod o-w")
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as exc:
-        raise _bad(path, None, "", exc.strerror or str(exc)) from None
+        raise located(path, None, "", exc.strerror or str(exc)) from None
+    return text_of_bytes(data, path)
+
+
+def text_of_bytes(data: bytes, path: Path) -> str:
+    """*data* as text; *path* is only named in the `BadFile` that is raised where it is none."""
     if len(data) > MAX_FILE_BYTES:
-        raise _bad(path, None, "", f"longer than {MAX_FILE_BYTES} bytes")
+        raise located(path, None, "", f"longer than {MAX_FILE_BYTES} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise _bad(path, Place(data.count(b"\n", 0, exc.start) + 1, 1), "", "not UTF-8") from None
+        raise located(path, Place(data.count(b"\n", 0, exc.start) + 1, 1), "", "not UTF-8") from None
 
 
-def _bad(path: Path, place: Place | None, inside: str, problem: str) -> BadFile:
+def located(path: Path, place: Place | None, inside: str, problem: str) -> BadFile:
+    """The error that the file at *path* says something wrong at *place*, which is *inside* it."""
     where = f"{shown(path)}:{place.line}:{place.column}" if place else shown(path)
     return BadFile(f"{where}: {inside}: {problem}" if inside else f"{where}: {problem}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from guest_agent.command import Completed
     from guest_agent.files import Stored
+    from guest_agent.netlink import HeldAddress
 
     #: What runs a program: `command.run`, or a test's fake.
     Run = Callable[[Sequence[str]], Completed]
@@ -29,6 +30,18 @@ class Kernel(Protocol):
 
     def set_hostname(self, name: str) -> None:
         """sethostname(2); raise `OSError`."""
+
+    def addresses(self) -> list[HeldAddress]:
+        """Every address of every interface; raise `OSError`."""
+
+    def neighbours(self) -> dict[tuple[int, bytes], int]:
+        """The state of each neighbour, by the interface's index and its address; raise `OSError`."""
+
+    def forget_neighbour(self, index: int, address: bytes) -> None:
+        """Look for this neighbour anew when it is next needed."""
+
+    def ask_neighbour(self, index: int, address: bytes) -> None:
+        """Need this neighbour now."""
 
 
 class LinuxKernel:
@@ -44,6 +57,30 @@ class LinuxKernel:
 
         socket.sethostname(name)
 
+    def addresses(self) -> list[HeldAddress]:
+        """By rtnetlink(7); raise `OSError`."""
+        from guest_agent import netlink  # loaded here, as below: only a change of the network needs it
+
+        return netlink.addresses()
+
+    def neighbours(self) -> dict[tuple[int, bytes], int]:
+        """By rtnetlink(7); raise `OSError`."""
+        from guest_agent import netlink
+
+        return netlink.neighbours()
+
+    def forget_neighbour(self, index: int, address: bytes) -> None:
+        """By rtnetlink(7)."""
+        from guest_agent import netlink
+
+        netlink.forget_neighbour(index, address)
+
+    def ask_neighbour(self, index: int, address: bytes) -> None:
+        """By a datagram to it."""
+        from guest_agent import netlink
+
+        netlink.ask_neighbour(index, address)
+
 
 class System:
     """The machine under *root*. Only a *live* one (by default, the one at ``/``) is asked for its kernel and its programs."""
@@ -57,6 +94,7 @@ class System:
         kernel: Kernel | None = None,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        today: Callable[[], int] = lambda: int(time.time() // 86400),
     ) -> None:
         #: The root directory without a slash at its end: empty for ``/``.
         self.root = str(root).rstrip("/")
@@ -64,6 +102,8 @@ class System:
         self.run = run
         self.kernel = LinuxKernel() if kernel is None else kernel
         self.now, self.sleep = now, sleep
+        #: Days since 1970, as shadow(5) counts.
+        self.today = today
 
     def path(self, absolute: str) -> Path:
         """Where the machine's *absolute* path lies."""

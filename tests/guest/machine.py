@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from guest_agent.netlink import HeldAddress
     from pv_channel.messages import Result
 
 VERSION = "0.1.0"
@@ -28,10 +29,15 @@ MAC = "00:16:3e:01:02:03"
 
 
 class FakeKernel:
-    """A hostname, kept in a file, so that it outlives a killed agent as the kernel's does."""
+    """A hostname, kept in a file, so that it outlives a killed agent as the kernel's does; addresses and neighbours."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.held: list[HeldAddress] = []
+        self.states: dict[tuple[int, bytes], int] = {}
+        #: What a neighbour is after it was asked for.
+        self.answering: dict[tuple[int, bytes], int] = {}
+        self.forgotten: list[tuple[int, bytes]] = []
 
     def hostname(self) -> str:
         """The name."""
@@ -40,6 +46,24 @@ class FakeKernel:
     def set_hostname(self, name: str) -> None:
         """Have another."""
         self.path.write_text(name)
+
+    def addresses(self) -> list[HeldAddress]:
+        """All of them."""
+        return self.held
+
+    def neighbours(self) -> dict[tuple[int, bytes], int]:
+        """All of them."""
+        return self.states
+
+    def forget_neighbour(self, index: int, address: bytes) -> None:
+        """Take note, and forget it."""
+        self.forgotten.append((index, address))
+        self.states.pop((index, address), None)
+
+    def ask_neighbour(self, index: int, address: bytes) -> None:
+        """It answers, or it does not."""
+        if (index, address) in self.answering:
+            self.states[index, address] = self.answering[index, address]
 
 
 class FakePrograms:

@@ -136,6 +136,7 @@ class _Reader:
             part.add("interfaces", self._look_up(str(member), origin)[0], origin)
         options = {name: link.take(name) for name in link.names() if name.startswith("bond_")}
         for name, value, origin in bond_parameters(options, link.path):
+            value = self._look_up(str(value), origin)[0] if name == "primary" else value
             part.put(f"parameters.{name}", value, origin)
 
     def _of_link(self, fields: Fields, name: str) -> tuple[str, Part]:

@@ -66,9 +66,9 @@ class _Writer:
         """A bond, by the kernel's names of its options."""
         mac = self._address_of_its_own(part)
         parameters: Any = part.take("parameters") or {}
-        options = as_bond_parameters({"mode": "balance-rr"} | parameters, {}, "bond_{}")
-        link = {"id": key, "name": key, "type": "bond", "ethernet_mac_address": mac}
-        link["bond_links"] = [member for member, _ in part.entries("interfaces")]
+        members = {str(member): str(member) for member, _ in part.entries("interfaces")}
+        options = as_bond_parameters({"mode": "balance-rr"} | parameters, members, "bond_{}")
+        link = {"id": key, "name": key, "type": "bond", "ethernet_mac_address": mac, "bond_links": list(members)}
         self._finish(key, part, link | {name.replace("-", "_"): value for name, value in options.items()}, mac)
 
     def vlan(self, key: str, part: Fields) -> None:

@@ -47,8 +47,9 @@ LEASES: Final = {
 _HOST_KEY: Final = re.compile(r"ssh_host_.*_key(?:-cert)?(?:\.pub)?", re.ASCII)
 #: Names of network cards by their addresses, as udev wrote them before predictable names.
 _UDEV_NAMES: Final = re.compile(r"\d\d-persistent-net\.rules", re.ASCII)
-#: Items whose files are settings that every machine has, and that tell nothing of the one that they were made for.
-_KEPT: Final = frozenset(("hostname", "timezone", "locale", "ntp", "root-filesystem"))
+#: Items whose files are settings that every machine has, and that tell nothing of the one that they were made for; and users'
+#: keys, of which only our block is ours.
+_KEPT: Final = frozenset(("hostname", "timezone", "locale", "ntp", "root-filesystem", "ssh-keys"))
 
 _HISTORIES: Final = re.compile(r"\.(?:bash|zsh|ash|sh|python|mysql|psql)_history|\.lesshst|\.viminfo", re.ASCII)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: No file that we keep a part of is near this size; a larger one is not read into memory.
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -122,8 +122,11 @@ def _label(opened: int) -> bytes:
         return b""
 
 
-def replace(parent: int, name: str, new: Stored) -> None:
-    """Make *name* be *new*, durably. On an error it is the old file still, or, where only the last fsync failed, the new one."""
+def replace(parent: int, name: str, new: Stored, judge: Callable[[str], None] | None = None) -> None:
+    """Make *name* be *new*, durably. On an error it is the old file still, or, where only the last fsync failed, the new one.
+
+    *judge* is called with the name that the new file has before that, and may raise.
+    """
     temporary = TEMPORARY.format(name)
     sweep(parent, name)
     opened = os.open(temporary, _CREATE, 0o600, dir_fd=parent)
@@ -132,6 +135,8 @@ def replace(parent: int, name: str, new: Stored) -> None:
             _fill(opened, new)
         finally:
             os.close(opened)
+        if judge is not None:
+            judge(temporary)
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
         with suppress(OSError):

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -48,9 +48,21 @@ class Keys(NamedTuple):
     file: files.Stored | None
 
 
-def find(system: System, user: str) -> Home:
+def keys_path(home: Home) -> str:
+    """The user's authorized_keys."""
+    return f"{home.path}/{_SSH}/{_KEYS}"
+
+
+class Texts(Protocol):
+    """What reads a machine's files: the machine itself, or a draft that knows what is about to stand in them."""
+
+    def text(self, path: str, /) -> str:
+        """The file *path*, empty where there is none."""
+
+
+def find(texts: Texts, user: str) -> Home:
     """*user*'s record in /etc/passwd; raise `ItemError`. The file itself is read: a name service is no part of an image."""
-    for line in system.text("/etc/passwd").splitlines():
+    for line in texts.text("/etc/passwd").splitlines():
         fields = line.split(":")
         if fields[0] != user:
             continue
@@ -64,7 +76,7 @@ def find(system: System, user: str) -> Home:
 
 
 @contextmanager
-def _acting_as(home: Home) -> Iterator[None]:
+def acting_as(home: Home) -> Iterator[None]:
     """Have the rights of *home*'s user and no others. Who is not root has the own ones, and stays so.
 
     Only the effective ids change, so that the way back is always open (credentials(7)); the user cannot signal or trace
@@ -88,7 +100,7 @@ def _acting_as(home: Home) -> Iterator[None]:
 @contextmanager
 def _open(system: System, home: Home) -> Iterator[int]:
     """The open home, as its user, where it is a safe one; raise `ItemError`."""
-    with _acting_as(home):
+    with acting_as(home):
         try:
             opening = system.directory(home.path)
             with opening as opened:
@@ -161,6 +173,8 @@ def _made_ssh(parent: int, home: Home) -> int:
 
 def restore(system: System, home: Home, old: Keys) -> None:
     """Make *home* have what it had, once more if need be; raise as `read` does."""
+    if old == Keys(None, None) and not system.exists(home.path):
+        return
     with _open(system, home) as parent:
         opened = _open_ssh(parent, home)
         if opened is None:

@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from guest_agent import files, homes
+from guest_agent import files, homes, new_homes
+from guest_agent.accounts import restore
 from guest_agent.command import CommandError
 from guest_agent.failure import ItemError, of_os_error
 from guest_agent.system import System, split
@@ -142,4 +143,41 @@ class RunBack(_Undo, frozen=True, tag="command"):
         return f"'{' '.join(self.argv)}' ended with status {status}" if status else ""
 
 
-Undo = RestoreFile | RemoveMadeDirectory | RestoreHostname | RestoreKeys | RunBack
+class RestoreAccounts(_Undo, frozen=True, tag="accounts"):
+    """Give the account files back the lines that we change."""
+
+    edits: list[restore.Edited]
+
+    @property
+    def directory(self) -> str:
+        """The one that they are all in."""
+        return split(self.edits[0].path)[0] if self.edits else ""
+
+    def prepare(self, system: System) -> None:
+        """Give each file a second name."""
+        for edit in self.edits:
+            RestoreFile(edit.path, existed=True).prepare(system)
+
+    def release(self, system: System) -> None:
+        """Take the second names away."""
+        for edit in self.edits:
+            RestoreFile(edit.path, existed=True).release(system)
+
+    def undo(self, system: System) -> str:
+        """Restore them under the lock that other programs take too; `OSError` where that is not to be had."""
+        restore.restore(system, self.edits)
+        return ""
+
+
+class RemoveMadeHome(_Undo, frozen=True, tag="home"):
+    """Remove a home that was not there."""
+
+    home: homes.Home
+
+    def undo(self, system: System) -> str:
+        """Remove it as its user; what the user cannot remove is noted and left."""
+        new_homes.remove(system, self.home)
+        return f"{self.home.path} could not be removed whole" if system.exists(self.home.path) else ""
+
+
+Undo = RestoreFile | RemoveMadeDirectory | RestoreHostname | RestoreKeys | RunBack | RestoreAccounts | RemoveMadeHome

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from guest_agent import files
+from guest_agent.changes.accounts import EditAccounts
 from guest_agent.changes.files import MakeDirectory, MakeLink, RemoveFile, WriteFile, missing_parents
+from guest_agent.changes.home import MakeHome
+from guest_agent.changes.keys import WriteKeys
 from guest_agent.failure import ItemError
+from guest_agent.homes import keys_path
 from pv_channel.digest import sha256
 
 if TYPE_CHECKING:
@@ -34,6 +38,8 @@ class Draft:
         self.first = state is None
         self._files: dict[str, Stored | None] = {}
         self._links: dict[str, str] = {}
+        #: Homes that an item before is about to make.
+        self.new_homes: set[str] = set()
 
     def read(self, path: str) -> Stored | None:
         """The file *path* as it will be when the items before are made; raise `OSError` as `System.read` does."""
@@ -56,6 +62,10 @@ class Draft:
                     self._files[change.path] = msgspec.structs.replace(old, content=change.content, mode=mode)
                 case RemoveFile():
                     self._files[change.path] = None
+                case EditAccounts():
+                    self.take(WriteFile(edit.path, edit.new) for edit in change.edits)
+                case MakeHome():
+                    self.new_homes.add(change.home.path)
 
     @property
     def before(self) -> dict[str, str]:
@@ -97,18 +107,21 @@ def digest_of(content: bytes) -> str:
 
 
 def owned(changes: Iterable[Change]) -> dict[str, str]:
-    """The paths that *changes* make ours, with the digests of what they hold then."""
-    found = {}
+    """The paths that *changes* make ours, with the digests of what they hold then; where it is a block of keys, with its user."""
+    found: dict[str, str] = {}
     for change in changes:
         if isinstance(change, WriteFile) and change.owned:
             found[change.path] = digest_of(change.content)
         elif isinstance(change, MakeLink) and change.owned:
             found[change.path] = digest_of(f"-> {change.target}".encode())
+        elif isinstance(change, WriteKeys) and change.owned:
+            found[keys_path(change.home)] = change.home.user
     return found
 
 
 def paths(changes: Iterable[Change]) -> set[str]:
     """The files that *changes* are about; directories may be made by several items."""
-    return {change.path for change in changes if isinstance(change, WriteFile | RemoveFile | MakeLink)} - {
-        change.path for change in changes if isinstance(change, MakeDirectory)
-    }
+    edited = {edit.path for change in changes if isinstance(change, EditAccounts) for edit in change.edits}
+    keys = {keys_path(change.home) for change in changes if isinstance(change, WriteKeys)}
+    found = {change.path for change in changes if isinstance(change, WriteFile | RemoveFile | MakeLink)} | edited | keys
+    return found - {change.path for change in changes if isinstance(change, MakeDirectory)}

@@ -15,6 +15,7 @@ class Plan(NamedTuple):
 
     *pending*: the item is not done when the changes are made; what becomes of it is reported later.
     *afterwards* are commands to start when the generation is in force, whose failure fails nothing.
+    *still* are paths that stay ours, as `Planned.owned`, though no change is about them.
     *reach*: what the guest itself can see of the network that it makes, where a change of it may cut somebody off.
     """
 
@@ -22,6 +23,7 @@ class Plan(NamedTuple):
     detail: str
     pending: bool = False
     afterwards: tuple[tuple[str, ...], ...] = ()
+    still: tuple[tuple[str, str], ...] = ()
     reach: Reach | None = None
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from guest_agent.actions.draft import Draft, owned, paths
 from guest_agent.actions.plan import Plan, Planned
 from guest_agent.failure import ItemError, of_os_error
+from pv_channel.messages import MAX_DETAIL
+from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +51,9 @@ def plan_all(document: Document, system: System, state: State | None) -> Plannin
 
 def _planners() -> dict[str, Planner]:
     """What plans each item, in the order of `pv_channel.document.ITEMS`."""
-    from guest_agent.actions import hostname, network, ssh_keys
+    from guest_agent.actions import hostname, network, ssh_keys, users
 
-    return {"hostname": hostname.plan, "ssh-keys": ssh_keys.plan, "network": network.plan}
+    return {"hostname": hostname.plan, "users": users.plan, "ssh-keys": ssh_keys.plan, "network": network.plan}
 
 
 def _plan(planner: Planner, document: Document, draft: Draft, taken: dict[str, str]) -> Planned | None:
@@ -66,4 +68,5 @@ def _plan(planner: Planner, document: Document, draft: Draft, taken: dict[str, s
     needed = [not change.holds(draft.system) for change in plan.changes]
     # Commands hold always: they stay where something around them is needed.
     kept = [change for change, need in zip(plan.changes, needed, strict=True) if need or change.follows] if any(needed) else []
-    return Planned(draft.item, plan, kept, owned(plan.changes))
+    detail = printable(plan.detail, MAX_DETAIL)
+    return Planned(draft.item, plan._replace(detail=detail), kept, dict(plan.still) | owned(plan.changes))

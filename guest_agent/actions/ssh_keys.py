@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The item ``ssh-keys``: our block in each user's authorized_keys. A key the user has outside the block is not repeated."""
+"""The item ``ssh-keys``: our block in each user's authorized_keys. A key the user has outside the block is not repeated.
+
+A user whose ``ssh_authorized_keys`` are not said is left alone, one with an empty list has none of ours. A user who had
+some and whom a document with ``users`` names no more, or as absent, loses them: without that, a dropped line would leave
+a way in. Root is such a user only where ``users`` names root; the keys at the top go by an empty list.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from guest_agent import homes
+from guest_agent.accounts import defaults
 from guest_agent.actions import block
 from guest_agent.actions.plan import Plan
 from guest_agent.changes.keys import WriteKeys
+from guest_agent.changes.running import RunCommand
+from guest_agent.failure import ItemError
 
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
     from guest_agent.changes.change import Change
+    from guest_agent.homes import Home
     from pv_channel.document import Document
     from pv_channel.ssh_key import SshKey
 
@@ -22,17 +31,61 @@ if TYPE_CHECKING:
 def plan(document: Document, draft: Draft) -> Plan | None:
     """What makes each named user have exactly these keys of ours; None where it names no user's. Raise `ItemError`, `OSError`."""
     wanted = users(document)
-    if not wanted:
+    found = {user: homes.find(draft, user) for user in wanted}
+    left = _left(document, draft, {homes.keys_path(home) for home in found.values()})
+    if not wanted and not left:
         return None
     changes: list[Change] = []
     for user, keys in wanted.items():
-        home = homes.find(draft.system, user)
-        old = homes.read(draft.system, home)
-        text = b"" if old.file is None else old.file.content
+        made = found[user].path in draft.new_homes
+        text = _present(draft, found[user], made=made)
         new = with_our_keys(text, keys)
         if keys or new != text:  # where nothing of ours is or shall be, modes are the user's own affair
-            changes.append(WriteKeys(home, new))
-    return Plan(changes, ", ".join(f"{user}: {_count(keys)}" for user, keys in wanted.items()))
+            changes.append(WriteKeys(found[user], new, owned=bool(keys), made=made))
+            changes += relabelled(draft, f"{found[user].path}/.ssh")
+    for home in left.values():
+        text = _present(draft, home, made=False)
+        if (new := with_our_keys(text, [])) != text:
+            changes.append(WriteKeys(home, new, owned=False))
+    details = [f"{user}: {_count(keys)}" for user, keys in wanted.items()]
+    details += [f"{home.user}: none any more" for home in left.values() if home.user not in wanted]
+    still = tuple((path, user) for path, user in draft.before.items() if path not in left and user not in wanted)
+    return Plan(changes, ", ".join(details), still=still)
+
+
+def relabelled(draft: Draft, path: str) -> list[Change]:
+    """What gives *path* the SELinux labels that the policy has for it, on a machine that has SELinux."""
+    if not draft.system.exists("/usr/sbin/restorecon"):
+        return []
+    return [RunCommand(["restorecon", "-R", path], [], while_exists="/sys/fs/selinux/enforce")]
+
+
+def _left(document: Document, draft: Draft, wanted_paths: set[str]) -> dict[str, Home]:
+    """The files with a block of ours that the document wants no more: of users that it drops, and of homes that were left."""
+    if document.users is msgspec.UNSET:
+        return {}
+    listed = {str(user.name) for user in document.users if not user.absent}
+    moved = set(users(document))
+    left = {}
+    for path, user in draft.before.items():
+        dropped = user not in listed and user != "root"
+        if path in wanted_paths or not (dropped or user in moved):
+            continue
+        try:
+            home = msgspec.structs.replace(homes.find(draft.system, user), path=path.removesuffix("/.ssh/authorized_keys"))
+        except ItemError:  # the user has gone, whoever removed it; nobody is left to act as
+            continue
+        if draft.system.exists(home.path):
+            left[path] = home
+    return left
+
+
+def _present(draft: Draft, home: Home, *, made: bool) -> bytes:
+    if made:
+        skeleton = draft.read(f"{defaults.read(draft.text).skeleton}/.ssh/authorized_keys")
+        return b"" if skeleton is None else skeleton.content
+    file = homes.read(draft.system, home).file
+    return b"" if file is None else file.content
 
 
 def users(document: Document) -> dict[str, list[SshKey]]:

@@ -109,6 +109,10 @@ class Machine:
         uid, gid = os.geteuid(), os.getegid()
         passwd = f"root:x:0:0:root:/root:/bin/sh\nada:x:{uid}:{gid}:Ada,,,:/home/ada:/bin/sh\ngone:x:7:7::/home/gone:/bin/sh\n"
         self.write("etc/passwd", passwd.encode())
+        self.write("etc/shadow", b"root:*:19000:0:99999:7:::\nada:!:19000:0:99999:7:::\n", 0o600)
+        self.write("etc/group", f"root:x:0:\nadm:x:4:ada\nsudo:x:27:\nada:x:{gid}:\n".encode())
+        self.write("etc/gshadow", b"root:*::\nadm:*::ada\nsudo:*::\nada:!::\n", 0o600)
+        self.write("etc/.pwd.lock", b"", 0o600)
         self.directory("root", 0o700)
         self.directory("home/ada", 0o755)
         self.directory("home/ada/.ssh", 0o755)

@@ -156,8 +156,6 @@ def test_a_hard_link_to_somebody_elses_file_is_replaced_not_written(tmp_path: Pa
 @pytest.mark.parametrize(
     ("passwd", "reason"),
     [
-        ("", "no-user"),
-        ("adam:x:0:0::/home/ada:/bin/sh\n", "no-user"),
         ("ada:x:0:0\n", "no-user"),
         ("ada:x:-1:0::/home/ada:/bin/sh\n", "no-user"),
         ("ada:x:0x0:0::/home/ada:/bin/sh\n", "no-user"),
@@ -167,13 +165,21 @@ def test_a_hard_link_to_somebody_elses_file_is_replaced_not_written(tmp_path: Pa
         ("ada:x:1:1::/home/ada/nowhere:/bin/sh\n", "no-home"),
     ],
 )
-def test_a_user_without_record_or_home_fails_the_item(tmp_path: Path, passwd: str, reason: str) -> None:
+def test_a_user_with_a_damaged_record_or_without_a_home_fails_the_item(tmp_path: Path, passwd: str, reason: str) -> None:
     machine = Machine(tmp_path)
     machine.directory("home/ada").chmod(0o755)
     machine.write("etc/passwd", passwd.encode())
     if "nowhere" in passwd:
         machine.write("etc/passwd", passwd.replace("1:1", f"{os.geteuid()}:{os.getegid()}").encode())
     assert give(machine, key(1)).reason == reason
+
+
+@pytest.mark.parametrize("passwd", ["", "rooty:x:0:0::/root:/bin/sh\n", "#root:x:0:0::/root:/bin/sh\n"])
+def test_roots_keys_need_a_root(tmp_path: Path, passwd: str) -> None:
+    machine = Machine(tmp_path)
+    machine.write("etc/passwd", passwd.encode())
+    (item,) = machine.provisioner().provision(document(ssh_authorized_keys=[key(1)]), None, no_progress).items
+    assert (item.outcome, item.reason) == (Outcome.FAILED, "no-user")
 
 
 def test_a_link_that_the_user_plants_while_we_roll_back_is_noted_and_holds_nobody_up(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_new_instance_starts_afresh(machine: Machine) -> None:
 
 
 def test_one_item_that_cannot_be_planned_keeps_the_others_from_force(machine: Machine) -> None:
-    machine.write("etc/passwd")
+    machine.write("etc/passwd", b"ada:x:0\n")
     before = machine.snapshot()
     result = provision(machine, whole())
     assert result.outcome is Outcome.FAILED
@@ -183,7 +183,7 @@ def test_an_empty_root_gets_what_it_can_and_says_what_it_cannot(tmp_path: Path) 
     system = System(tmp_path)
     result = Provisioner(system, VERSION).provision(whole(), None, no_progress)
     reasons = {item.item: item.reason for item in result.items if item.outcome is Outcome.FAILED}
-    assert reasons == {"network": "no-manager", "ssh-keys": "no-user"}
+    assert reasons == {"network": "no-manager", "users": "not-supported", "ssh-keys": "no-user"}
     assert Provisioner(system, VERSION).provision(document(local_hostname="web1"), None, no_progress).outcome is Outcome.APPLIED
     assert (tmp_path / "etc/hostname").read_text() == "web1\n"
     assert os.uname().nodename != "web1"

@@ -62,7 +62,7 @@ def test_what_is_made_in_a_home_belongs_to_its_user_and_root_is_root_again(machi
 
 
 def test_whoever_acts_as_a_user_is_that_user_to_the_kernel(machine: Machine) -> None:
-    with homes._acting_as(homes.find(machine.system, "eve")):
+    with homes.acting_as(homes.find(machine.system, "eve")):
         status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
         assert status["Uid"].split()[3] == str(NOBODY.pw_uid), "the file system's uid"
         assert int(status["CapEff"], 16) == 0

@@ -20,23 +20,24 @@ class MacAddress(Value):
     """An Ethernet address, kept in lower case with colons."""
 
     __slots__ = ()
-    _PATTERN: Final = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", re.ASCII)
+    _PATTERN: Final = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}", re.ASCII)
 
     @classmethod
     def check(cls, text: str) -> str:
         """Six octets."""
-        return matching(text.lower(), cls._PATTERN, "a MAC address like 00:16:3e:01:02:03")
+        return matching(text, cls._PATTERN, "a MAC address like 00:16:3e:01:02:03").lower()
 
 
 class Address(Value):
     """An IPv4 or IPv6 address of one host, in its canonical form."""
 
     __slots__ = ()
+    _PATTERN: Final = _ADDRESS
 
     @classmethod
     def check(cls, text: str) -> str:
         """A unicast address without scope or prefix."""
-        matching(text, _ADDRESS, "an IPv4 or IPv6 address")
+        matching(text, cls._PATTERN, "an IPv4 or IPv6 address")
         try:
             address = ip_address(text)
         except ValueError:
@@ -54,11 +55,12 @@ class InterfaceAddress(Value):
     """An address and its prefix length, ``10.0.0.5/24`` or ``fd00::5/64``, in canonical form."""
 
     __slots__ = ()
+    _PATTERN: Final = _PREFIXED
 
     @classmethod
     def check(cls, text: str) -> str:
         """A unicast address that a host can have in that prefix."""
-        matching(text, _PREFIXED, "an address with a prefix length like 10.0.0.5/24")
+        matching(text, cls._PATTERN, "an address with a prefix length like 10.0.0.5/24")
         try:
             interface = ip_interface(text)
         except ValueError:

@@ -93,12 +93,12 @@ class VmUuid(Value):
     """A VM's uuid as xl writes it."""
 
     __slots__ = ()
-    _PATTERN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+    _PATTERN: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
 
     @classmethod
     def check(cls, text: str) -> str:
         """The usual form, kept in lower case."""
-        return matching(text.lower(), cls._PATTERN, "a uuid like 01234567-89ab-cdef-0123-456789abcdef")
+        return matching(text, cls._PATTERN, "a uuid like 01234567-89ab-cdef-0123-456789abcdef").lower()
 
 
 class UserName(Value):

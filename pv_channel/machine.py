@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from binascii import Error as Base64Error
+from binascii import a2b_base64
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -78,7 +78,7 @@ class PemCertificate(Value):
         """Exactly one certificate and nothing else, ended by one newline."""
         text = text.strip().replace("\r\n", "\n") + "\n"
         if len(text) > MAX_CERTIFICATE or not cls._PATTERN.fullmatch(text) or not _is_x509(text):
-            raise ValueError("expected one certificate in PEM, from BEGIN to END CERTIFICATE and nothing else; each has its own entry")
+            raise ValueError("expected one certificate in PEM, from BEGIN to END CERTIFICATE and nothing else")
         return text
 
 
@@ -167,7 +167,7 @@ class FileToWrite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         if self.encoding == "text/plain":
             return self.content.encode("utf-8")
         try:
-            return b64decode("".join(self.content.split()), validate=True)
+            return a2b_base64("".join(self.content.split()).encode("ascii"), strict_mode=True)
         except (Base64Error, ValueError):
             raise ValueError("'content' is not base64, as 'encoding' says") from None
 

@@ -191,15 +191,17 @@ def test_the_items_are_those_that_can_be_overwritten() -> None:
     assert len(set(ITEMS)) == len(ITEMS)
 
 
-FORGED = ["y` - at `$.users[99][...]", "y` - at `$" + "[...]" * 50_000, "y` - at `$.users[...][...]x", "y` - at `$[99999999999999]"]
+FORGED = [f"y` - at `${path}" for path in (".users[99][...]", "[...]" * 50_000, ".users[...][...]x", "[99999999999999]")]
 
 
 @pytest.mark.parametrize("name", FORGED, ids=lambda name: name[:30])
 def test_a_name_that_looks_like_a_path_misleads_nobody_but_its_writer(name: str) -> None:
-    for values in ({"users": [], name: 1}, {"users": [{"name": "ada", name: {}}]}):
+    unknown: list[dict[str, Any]] = [{"users": [], name: 1}, {"users": [{"name": "ada", name: {}}]}]
+    for values in unknown:
         with pytest.raises(BadDocument, match="unknown field"):
             from_values({"instance-id": "i-1", **values})
-    for values in ({name: 1}, {"instance-id": name, "users": [{}]}, {"instance-id": "i", "write_files": [{"encoding": name}]}):
+    bad: list[dict[str, Any]] = [{name: 1}, {"instance-id": name, "users": [{}]}, {"write_files": [{"encoding": name}]}]
+    for values in bad:
         with pytest.raises(BadDocument) as caught:
             from_values(values)
         assert len(str(caught.value)) <= 600
@@ -209,7 +211,8 @@ def test_a_name_that_looks_like_a_path_misleads_nobody_but_its_writer(name: str)
 def test_half_a_surrogate_pair_which_yaml_can_make_is_refused(field: str) -> None:
     with pytest.raises(BadDocument):
         from_values({"instance-id": "i-1", field: "a\ud800"})
-    for values in ({"users": [{"name": "ada", "gecos": "\ud800"}]}, {"write_files": [{"path": "/a", "content": "\ud800"}]}):
+    half = "\ud800"
+    for values in ({"users": [{"name": "ada", "gecos": half}]}, {"write_files": [{"path": "/a", "content": half}]}):
         with pytest.raises(BadDocument):
             from_values({"instance-id": "i-1", **values})
 

@@ -12,28 +12,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pv_channel.document import ITEMS
 from pv_channel.errors import Malformed
 from pv_channel.line import finish, header
 from pv_channel.messages import (
+    MAX_CHECKS,
+    MAX_CONFIRM_SECONDS,
     MAX_DETAIL,
     MAX_GUEST_MESSAGE_BYTES,
     MAX_HOST_KEYS,
     MAX_LOG_LINE,
     MAX_LOG_LINES,
+    MAX_STEP,
+    Check,
+    Confirm,
     Hello,
     ItemResult,
     Outcome,
     Ping,
+    Plan,
+    Planned,
+    PlannedItem,
     Pong,
     Progress,
     Provision,
+    Reject,
+    Report,
     Result,
+    Unconfirmed,
     decode_from_guest,
     decode_from_host,
     decode_hello,
     encode,
 )
-from pv_channel.session import Lost
+from pv_channel.session import FromGuest, FromHost, Lost
 from pv_channel.states import State
 from tests.protocol.ends import PROVISION, Pair
 
@@ -44,12 +56,33 @@ ITEM = ItemResult("ssh-keys", Outcome.FAILED, "no-such-user", "there is no user 
 RESULT = Result(3, Outcome.ROLLED_BACK, [ITEM], ["ssh-ed25519 AAAA"], "item-failed", "users[0]", "a sentence", 120)
 
 
-@pytest.mark.parametrize("message", [Ping(0), Ping(2**53), PROVISION])
+PLANNED = Planned(
+    3, [PlannedItem("hostname", steps=["-old", "+new"]), PlannedItem("users", "conflict", "owned by cloud-init")], cut=True
+)
+CHECKS = [Check("link", True), Check("gateway", False, "10.0.0.1 does not answer")]
+REPORT = Report(3, [ItemResult("user-data", Outcome.APPLIED), ITEM])
+FROM_HOST = [Ping(0), Ping(2**53), PROVISION, Plan(PROVISION.document), Confirm(3), Reject(3), Reject(3, "ssh does not answer")]
+FROM_GUEST = [
+    Pong(1),
+    Progress(1, "network"),
+    RESULT,
+    Result(0, Outcome.REFUSED),
+    Result(3, Outcome.APPLIED, [ItemResult("user-data", Outcome.PENDING)]),
+    PLANNED,
+    Planned(0, reason="bad-document", path="users[0]", detail="a sentence"),
+    Unconfirmed(3, 60, CHECKS),
+    Unconfirmed(3, 0),
+    Unconfirmed(3, MAX_CONFIRM_SECONDS, [Check("link", True, "d" * MAX_DETAIL)] * MAX_CHECKS),
+    REPORT,
+]
+
+
+@pytest.mark.parametrize("message", FROM_HOST)
 def test_what_the_host_says_is_what_is_heard(message: Any) -> None:
     assert decode_from_host(encode(message)) == message
 
 
-@pytest.mark.parametrize("message", [Pong(1), Progress(1, "network"), RESULT, Result(0, Outcome.REFUSED)])
+@pytest.mark.parametrize("message", FROM_GUEST)
 def test_what_the_guest_says_is_what_is_heard(message: Any) -> None:
     assert decode_from_guest(encode(message)) == message
 
@@ -71,6 +104,19 @@ def test_messages_are_written_with_these_names() -> None:
         ],
     }  # fmt: skip
     assert encode(Ping(7)) == b'{"type":"ping","n":7}'
+    assert encode(Confirm(3)) == b'{"type":"confirm","generation":3}'
+    assert encode(Reject(3, "why")) == b'{"type":"reject","generation":3,"detail":"why"}'
+    assert json.loads(encode(PLANNED)) == {
+        "type": "planned", "generation": 3, "cut": True,
+        "items": [
+            {"item": "hostname", "steps": ["-old", "+new"]},
+            {"item": "users", "reason": "conflict", "detail": "owned by cloud-init"},
+        ],
+    }  # fmt: skip
+    assert json.loads(encode(Unconfirmed(3, 60, CHECKS[1:]))) == {
+        "type": "unconfirmed", "generation": 3, "seconds": 60,
+        "checks": [{"name": "gateway", "good": False, "detail": "10.0.0.1 does not answer"}],
+    }  # fmt: skip
     assert json.loads(encode(Hello("0.1.0", 3, "i", "d"))) == {
         "agent": "0.1.0",
         "generation": 3,
@@ -81,10 +127,15 @@ def test_messages_are_written_with_these_names() -> None:
 
 def test_the_fullest_result_fits_the_guest_s_limit() -> None:
     items = [
-        ItemResult("x" * 40, Outcome.FAILED, "y" * 40, "d" * MAX_DETAIL, ["l" * MAX_LOG_LINE] * MAX_LOG_LINES) for _ in range(10)
+        ItemResult(item, Outcome.FAILED, "y" * 40, "d" * MAX_DETAIL, ["l" * MAX_LOG_LINE] * MAX_LOG_LINES) for item in ITEMS
     ]
     fullest = Result(2**53, Outcome.ROLLED_BACK, items, ["k" * 800] * 5, "z" * 40, "p" * MAX_DETAIL, "d" * MAX_DETAIL, 2**53)
     assert len(encode(fullest)) < MAX_GUEST_MESSAGE_BYTES
+
+
+def test_the_fullest_list_of_checks_fits_the_guest_s_limit_in_any_script() -> None:
+    checks = [Check("x" * 40, False, "\\" * MAX_DETAIL)] * MAX_CHECKS
+    assert len(encode(Unconfirmed(2**53, MAX_CONFIRM_SECONDS, checks))) < MAX_GUEST_MESSAGE_BYTES
 
 
 BAD_FROM_HOST = [
@@ -118,6 +169,15 @@ BAD_FROM_HOST = [
     b'{"type":"ping","n":' + b"1" * 5000 + b"}",
     b"\0",
     b'{"type":"ping","n":1}\0',
+    b'{"type":"plan"}',
+    b'{"type":"plan","document":}',
+    b'{"type":"confirm"}',
+    b'{"type":"confirm","generation":0}',
+    b'{"type":"confirm","generation":1,"detail":"x"}',
+    b'{"type":"reject","generation":-1}',
+    b'{"type":"reject","generation":1,"detail":"' + b"x" * (MAX_DETAIL + 1) + b'"}',
+    b'{"type":"unconfirmed","generation":1,"seconds":5}',
+    b'{"type":"report","generation":1,"items":[]}',
 ]
 _RESULT_START = b'{"type":"result","generation":1,"outcome":"applied",'
 _ITEM_START = b'"items":[{"item":"a","outcome":"applied",'
@@ -127,6 +187,25 @@ BAD_FROM_GUEST = [
     b'{"type":"ping","n":1}',
     b'{"type":"provision","document":{}}',
     b'{"type":"pong"}',
+    b'{"type":"confirm","generation":1}',
+    b'{"type":"planned"}',
+    b'{"type":"planned","generation":-1}',
+    b'{"type":"planned","generation":1,"cut":1}',
+    b'{"type":"planned","generation":1,"items":[{"item":"a","steps":["' + b"x" * (MAX_STEP + 1) + b'"]}]}',
+    b'{"type":"planned","generation":1,"items":[{"item":"a","outcome":"applied"}]}',
+    b'{"type":"planned","generation":1,"items":[' + b",".join([b'{"item":"a"}'] * 65) + b"]}",
+    b'{"type":"unconfirmed","generation":0,"seconds":5}',
+    b'{"type":"unconfirmed","generation":1}',
+    b'{"type":"unconfirmed","generation":1,"seconds":-1}',
+    b'{"type":"unconfirmed","generation":1,"seconds":3601}',
+    b'{"type":"unconfirmed","generation":1,"seconds":5,"checks":[{"name":"link"}]}',
+    b'{"type":"unconfirmed","generation":1,"seconds":5,"checks":[{"name":"a b","good":true}]}',
+    b'{"type":"unconfirmed","generation":1,"seconds":5,"checks":['
+    + b",".join([b'{"name":"a","good":true}'] * (MAX_CHECKS + 1))
+    + b"]}",
+    b'{"type":"report","generation":1}',
+    b'{"type":"report","generation":0,"items":[]}',
+    b'{"type":"report","generation":1,"items":[{"item":"user-data"}]}',
     b'{"type":"progress","generation":0,"item":"x"}',
     b'{"type":"progress","generation":1,"item":""}',
     b'{"type":"progress","generation":1,"item":"a b"}',
@@ -222,9 +301,28 @@ def test_a_sealed_payload_of_the_wrong_shape_ends_the_session(plaintext: bytes) 
     assert [type(event) for event in events] == [Lost]
 
 
+@pytest.mark.parametrize("message", FROM_HOST)
+def test_what_the_host_says_arrives_over_a_session(message: Any) -> None:
+    pair = Pair().shake_hands()
+    pair.host.send(message)
+    pair.run()
+    assert [event.message for event in pair.guest_heard if isinstance(event, FromHost)][-1] == message
+
+
+@pytest.mark.parametrize("message", FROM_GUEST, ids=lambda message: type(message).__name__)
+def test_what_the_guest_says_arrives_over_a_session(message: Any) -> None:
+    pair = Pair().shake_hands()
+    pair.guest.send(message)
+    pair.run()
+    assert [event.message for event in pair.host_heard if isinstance(event, FromGuest)] == [message]
+
+
 def test_a_document_inside_is_taken_as_it_stands() -> None:
     raw = b'{ "instance-id" : "i-1", "x": [1,2 ,3] }'
     message = decode_from_host(b'{"type":"provision","document":' + raw + b"}")
     assert isinstance(message, Provision)
     assert bytes(message.document) == raw
     assert encode(Provision(msgspec.Raw(raw))).endswith(raw + b"}")
+    planned = decode_from_host(b'{"type":"plan","document":' + raw + b"}")
+    assert isinstance(planned, Plan)
+    assert bytes(planned.document) == raw

@@ -14,7 +14,7 @@ from pv_channel.messages import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from guest_agent.conversation import Ours
+    from guest_agent.ours import Ours
 
 #: Between two looks for the channel: after a save and restore it is back within half a second; a missing one is no hurry.
 FIRST_DELAY: Final = 0.1

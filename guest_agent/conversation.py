@@ -3,23 +3,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from guest_agent.identity import Believed
-from guest_agent.log import Log
-from guest_agent.notify import Readiness
+from guest_agent.confirming import Waiting
+from guest_agent.encounters import of_opened, of_refused
 from guest_agent.port import PortGone
 from pv_channel.errors import NotAuthenticated, PeerError
 from pv_channel.events import FromHost, Lost, Opened, Refused, WrongChannel
-from pv_channel.greeting import Refusal, uuid_text
-from pv_channel.guest import Guest
-from pv_channel.messages import Ping, Pong, Progress, Provision, Result
-from pv_channel.noise import KeyPair
+from pv_channel.greeting import uuid_text
+from pv_channel.messages import Confirm, Ping, Plan, Pong, Progress, Provision, Reject, Result
 from pv_channel.states import State
 from pv_channel.text import printable
 from pv_channel.trust import Verdict, fingerprint
@@ -28,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from guest_agent.ours import Ours
     from pv_channel.events import GuestEvent
-    from pv_channel.messages import GuestMessage, Hello
+    from pv_channel.messages import GuestMessage, HostMessage, Unconfirmed
 
     class Stream(Protocol):
         """What a conversation needs of a port."""
@@ -42,26 +37,17 @@ if TYPE_CHECKING:
         def write(self, data: bytes) -> None:
             """Write all of it; raise `PortGone`."""
 
-    class Provisions(Protocol):
-        """What a conversation needs of a `provision.Provisioner`."""
-
-        @property
-        def provisioned(self) -> bool:
-            """Whether a generation is in force."""
-
-        def hello(self) -> Hello:
-            """What the next handshake says of this guest."""
-
-        def provision(self, raw: bytes, vm_uuid: str | None, progress: Callable[[int, str], None]) -> Result:
-            """Become what *raw* says; never raises."""
-
 
 #: Answers that wait for a host which asks and never acknowledges; past this it gets no more of them.
 MAX_UNSENT: Final = 64 * 1024
 #: A host greets every few seconds. Where somebody talks for this long and no host greets, the talk is another application's.
 STRANGERS_SECONDS: Final = 20.0
-#: Pinned keys that a refusal names in the log; a fleet may have pinned more.
-_NAMED_KEYS: Final = 3
+#: Between two looks at what became of items that are under way: scripts, or another agent's work of minutes.
+LATE_SECONDS: Final = 3.0
+#: While a change of the network waits for the host's word, the watchdog is seen to this often.
+_TICK_SECONDS: Final = 1.0
+#: Documents that wait. A host has one under way; one that was restarted now and again has sent a few.
+_MAX_ASKED: Final = 4
 _LIVE: Final = (State.SEALED, State.RENEWING)
 
 
@@ -73,40 +59,20 @@ class StartOver(Exception):  # noqa: N818 -- it says what to do
     """The stream cannot go on as it is: close the port, open it again, shake hands again."""
 
 
-class Ours(msgspec.Struct, frozen=True):
-    """What this guest brings into every conversation."""
-
-    channel: bytes
-    uuid: bytes | None
-    key: KeyPair
-    believed: Believed
-    provisioner: Provisions
-    readiness: Readiness
-    log: Log
-
-    def guest(self) -> Guest:
-        """The guest's end of a new stream."""
-        return Guest(
-            channel=self.channel,
-            uuid=self.uuid,
-            key=self.key,
-            trust=self.believed.trust,
-            hello=self.provisioner.hello(),
-            random_bytes=os.urandom,
-        )
-
-
 class Conversation:
     """What is said on one open port. *certain*: the operator named the tty, so no greeting can show it to be another's."""
 
-    def __init__(self, port: Stream, ours: Ours, *, certain: bool) -> None:
-        self._port, self._ours, self._certain = port, ours, certain
+    def __init__(self, port: Stream, ours: Ours, *, certain: bool, now: Callable[[], float] = monotonic) -> None:
+        self._port, self._ours, self._certain, self._now = port, ours, certain, now
         self._guest = ours.guest()
-        self._asked: deque[Provision] = deque()
+        self._asked: deque[Provision | Plan] = deque(maxlen=_MAX_ASKED)
+        self._working_on = b""
+        self._waiting: Waiting | None = None
         self._gone: PortGone | None = None
         self._greeted = False
         self._since_result: int | None = None
-        self._strangers_until = monotonic() + STRANGERS_SECONDS
+        self._strangers_until = now() + STRANGERS_SECONDS
+        self._next_look = now()
         #: When the host last said something that it signed for, or None.
         self.heard: float | None = None
         #: The last answer to a document.
@@ -124,13 +90,18 @@ class Conversation:
 
         Raise `PortGone`, `StartOver` or `WrongTty`: this conversation is then over.
         """
-        data = self._port.read(seconds)
+        data = self._port.read(min(seconds, LATE_SECONDS) if self._ours.provisioner.pending else seconds)
         if data:
             self._take(data)
             self._flush()
             self._mind_strangers()
         while self._asked:
-            self._provision(self._asked.popleft())
+            asked = self._asked.popleft()
+            if isinstance(asked, Plan):
+                self._plan(asked)
+            else:
+                self._provision(asked)
+        self._tell_news()
 
     def _take(self, data: bytes) -> None:
         events = self._guest.receive(data)
@@ -140,17 +111,14 @@ class Conversation:
 
     def _mind_strangers(self) -> None:
         talk = self._guest.counters.garbage + self._guest.overlong
-        if talk and not self._certain and not self._greeted and monotonic() > self._strangers_until:
+        if talk and not self._certain and not self._greeted and self._now() > self._strangers_until:
             raise WrongTty(f"{self._port.path}: somebody talks there, and no host greets")
 
     def _met(self, event: GuestEvent) -> None:
         match event:
-            case FromHost(message=Ping(n=n)):
-                self.heard = monotonic()
-                self._say(Pong(n))
-            case FromHost(message=Provision() as asked):
-                self.heard = monotonic()
-                self._asked.append(asked)
+            case FromHost(message=message):
+                self.heard = self._now()
+                self._heed(message)
             case Opened():
                 self._opened(event)
             case Refused():
@@ -159,6 +127,18 @@ class Conversation:
                 self._wrong_channel(channel)
             case Lost(reason=reason):
                 self._ours.log.note(f"the session is over: {printable(reason)}; waiting to be greeted")
+
+    def _heed(self, message: HostMessage) -> None:
+        match message:
+            case Ping(n=n):
+                self._say(Pong(n))
+            case Confirm() | Reject():
+                if self._waiting is not None:
+                    self._waiting.hear(message)
+            case Provision() if bytes(message.document) == self._working_on:
+                pass  # the host was restarted, and asks for what is under way: one answer is for both
+            case Provision() | Plan():
+                self._asked.append(message)
 
     def _opened(self, opened: Opened) -> None:
         log, shown = self._ours.log, fingerprint(opened.host_key)
@@ -171,28 +151,19 @@ class Conversation:
                 raise StartOver(f"the first host's key cannot be pinned, so it is not served: {exc}") from None
             self._guest.trust = self._ours.believed.trust
             log.alert(f"nothing was pinned: believing the first host, {shown}, and from now on no other")
-        signer = ""
-        if opened.verdict is Verdict.CERTIFIED and opened.certificate is not None:
-            signer = f" '{printable(opened.certificate.label)}' by authority {fingerprint(opened.certificate.authority)}"
-        log.note(f"in session with host {shown} ({opened.verdict.value}{signer})")
+        log.note(of_opened(opened))
         log.forget("refused")
-        self.heard = monotonic()
+        self.heard = self._now()
         self._ours.readiness.host_spoke(self.heard)
+        report = self._ours.provisioner.report()
+        if report is not None:
+            self._say(report)
+        if self._waiting is not None:
+            self._say(self._waiting.question(self._now()))
 
     def _refused(self, refused: Refused) -> None:
-        log = self._ours.log
-        match refused.refusal:
-            case Refusal.HOST_KEY:
-                trust = self._guest.trust
-                pinned = sorted(trust.host_keys | trust.authorities)
-                names = ", ".join(fingerprint(key) for key in pinned[:_NAMED_KEYS]) + (", …" if pinned[_NAMED_KEYS:] else "")
-                text = f"refused the host key {fingerprint(refused.detail)}: this guest believes {names}"
-            case Refusal.UUID:
-                ours = "none" if self._ours.uuid is None else uuid_text(self._ours.uuid)
-                text = f"refused a greeting that is meant for another VM; this one is {ours}"
-            case _:
-                text = "the host speaks in a session that this agent does not have; told it to greet again"
-        log.once("refused", (refused.refusal, refused.detail), text)
+        text = of_refused(refused, self._guest.trust, self._ours.uuid)
+        self._ours.log.once("refused", (refused.refusal, refused.detail), text)
 
     def _wrong_channel(self, channel: bytes) -> None:
         ours = self._ours.channel.decode("ascii")
@@ -219,11 +190,11 @@ class Conversation:
             self._since_result = 0
 
     def _provision(self, asked: Provision) -> None:
-        uuid = None if self._ours.uuid is None else uuid_text(self._ours.uuid)
-        self._gone = None
-        result = self._ours.provisioner.provision(bytes(asked.document), uuid, self._progress)
+        self._gone, self._working_on = None, bytes(asked.document)
+        result = self._ours.provisioner.provision(self._working_on, self._uuid(), self._progress, self._confirm)
+        self._working_on = b""
         self._guest.hello = self._ours.provisioner.hello()
-        self.heard, self.result, self._since_result = monotonic(), result, None
+        self.heard, self.result, self._since_result = self._now(), result, None
         self._ours.log.note(f"generation {result.generation}: {result.outcome.value} {printable(result.detail)}".rstrip())
         if self._gone is not None:
             raise self._gone
@@ -231,18 +202,67 @@ class Conversation:
         self._flush()
         self._ours.readiness.answered(f"generation {result.generation} {result.outcome.value}")
 
-    def _progress(self, generation: int, item: str) -> None:
-        """Between two items: tell the host, hear what it asks. Never raises: the work goes on without a host."""
-        self._ours.readiness.check(monotonic(), working=True)
-        if self._gone is not None:
+    def _plan(self, asked: Plan) -> None:
+        self._say(self._ours.provisioner.plan(bytes(asked.document), self._uuid()))
+        self._flush()
+
+    def _uuid(self) -> str | None:
+        return None if self._ours.uuid is None else uuid_text(self._ours.uuid)
+
+    def _tell_news(self) -> None:
+        """Tell the host what became of items that were under way, when it is time to look."""
+        now = self._now()
+        if not self._ours.provisioner.pending or now < self._next_look:
             return
-        try:
+        self._next_look = now + LATE_SECONDS
+        report = self._ours.provisioner.late()
+        if report is not None:
+            for item in report.items:
+                self._ours.log.note(f"generation {report.generation}: {item.item} {item.outcome.value}")
+            self._say(report)
+            self._flush()
+
+    def _progress(self, generation: int, item: str) -> None:
+        """Between two items: tell the host, hear what it asks."""
+
+        def talk() -> None:
             self._say(Progress(generation, item))
             self._flush()
             if not self._asked:  # one document at a time: what comes later waits in the tty
-                self._take(self._port.read(0))
-                self._flush()
-        except PortGone as exc:
-            self._gone = exc
-        except (StartOver, WrongTty) as exc:
-            self._gone = PortGone(str(exc))
+                self._hear(0)
+
+        self._ours.readiness.check(self._now(), working=True)
+        self._meanwhile(talk)
+
+    def _confirm(self, asked: Unconfirmed) -> None:
+        """Have the host's word on a change of the network; raise `ItemError` where it is no, or does not come in time."""
+        self._waiting = waiting = Waiting(asked, self._now())
+
+        def talk() -> None:
+            self._say(waiting.question(self._now()))
+            self._flush()
+            while left := waiting.left(self._now()):
+                self._hear(min(left, _TICK_SECONDS))
+                self._ours.readiness.check(self._now(), working=True)
+
+        self._ours.log.note(f"generation {asked.generation} changed the network: {asked.seconds} s for the host to confirm it")
+        self._ours.readiness.answered(f"generation {asked.generation} waits for the host to confirm the network")
+        self._meanwhile(talk)
+        self._waiting = None
+        refusal = waiting.refusal(self._gone)
+        if refusal is not None:
+            raise refusal
+
+    def _hear(self, seconds: float) -> None:
+        self._take(self._port.read(seconds))
+        self._flush()
+
+    def _meanwhile(self, talk: Callable[[], None]) -> None:
+        """Talk while a document is worked on. Never raises: the work goes on without a host; a port that is gone is told later."""
+        if self._gone is None:
+            try:
+                talk()
+            except PortGone as exc:
+                self._gone = exc
+            except (StartOver, WrongTty) as exc:
+                self._gone = PortGone(str(exc))

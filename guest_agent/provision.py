@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from guest_agent.transaction import RolledBack
     from pv_channel.document import Document
 
-    #: Tells the host that a change of the network wants its word, and waits for that; raise `ItemError` where it is no.
+    #: Tells the host that a change of the network wants its word, and waits for that; raises `ItemError` where that is no.
     Confirming = Callable[[messages.Unconfirmed], None]
 
 
+#: Why the host did not confirm a change of the network, and what then is so.
+_OF_THE_HOST: Final = ("unconfirmed", "rejected")
+_BACK: Final = "the previous configuration is back"
 #: What an item in force can be said to be without another look; the others are said again as they were.
 _DONE: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
 
@@ -51,6 +54,38 @@ class Provisioner:
     def provisioned(self) -> bool:
         """Whether some document is in force."""
         return self._in_force() is not None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something of the document in force is still under way, so that `late` is worth asking."""
+        return self._state is not None and self._state.pending
+
+    def late(self) -> messages.Report | None:
+        """What has become of pending items by now, once on record; None while nothing is news. Raises no `OSError`."""
+        if self._state is None or not self._state.pending:
+            return None
+        from guest_agent.late import news
+
+        target = self._state.target
+        try:
+            if not news(self._system, self._state):
+                return None
+            with self._store.lock():
+                state = self._load()
+                if state is None or state.target != target:
+                    return None
+                known = {item.item: item for item in news(self._system, state)}
+                state = state.knowing(known)
+                self._store.write(STATE, msgspec.json.encode(state))
+                self._state = state
+        except (OSError, Busy):  # and asked again
+            return None
+        return messages.Report(target.generation, list(known.values())) if known else None
+
+    def report(self) -> messages.Report | None:
+        """For a host that may not know it: what is in force and was not done when it was answered."""
+        state = self._in_force()
+        return None if state is None else state.report()
 
     def recover(self) -> str | None:
         """Put the old configuration back where a crash left it half; what was done, for the log. Raises no `OSError`.
@@ -172,7 +207,7 @@ class Provisioner:
 
         def confirm() -> None:
             if confirming is not None and document.confirm.check != "none":
-                self._confirm(plans, target.generation, document.confirm.within, confirming)
+                self._confirm(plans, document, confirming)
 
         try:
             Transaction(self._system, self._store, state).run(plans, lambda item: progress(target.generation, item), confirm)
@@ -182,13 +217,16 @@ class Provisioner:
         self._start_afterwards(plans)
         return self._answer(target, outcome, items)
 
-    def _confirm(self, plans: list[Planned], generation: int, seconds: int, confirming: Confirming) -> None:
-        """Have the host's word on the network, where it was changed under somebody's feet."""
+    def _confirm(self, plans: list[Planned], document: Document, confirming: Confirming) -> None:
+        """Have the host's word on the network, where it was changed under somebody's feet. The look takes of the time for it."""
         reach = next((plan.plan.reach for plan in plans if plan.plan.reach is not None and plan.changes), None)
         if reach is not None:
             from guest_agent.reach import look
 
-            confirming(messages.Unconfirmed(generation, seconds, look(self._system, reach, seconds / 2)))
+            within, began = document.confirm.within, self._system.now()
+            checks = look(self._system, reach, within / 2 if document.confirm.check == "guest" else 0)
+            left = max(int(within - (self._system.now() - began)), 1)
+            confirming(messages.Unconfirmed(_target(document).generation, left, checks))
 
     def _start_afterwards(self, plans: list[Planned]) -> None:
         """Start what follows a generation that is in force; its failure is seen in what it was to do."""
@@ -202,7 +240,8 @@ class Provisioner:
     def _rolled_back(self, target: Target, plans: list[Planned], exc: RolledBack) -> Result:
         items = _failed_items(plans, {} if exc.item is None else {exc.item: exc.cause})
         answer = self._answer(target, Outcome.FAILED, items)
-        detail = printable("; ".join([exc.cause.detail] * (exc.item is None) + exc.notes), MAX_DETAIL)
+        said = [_BACK] * (exc.restored and exc.cause.reason in _OF_THE_HOST) + [exc.cause.detail] * (exc.item is None)
+        detail = printable("; ".join(said + exc.notes), MAX_DETAIL)
         if not exc.restored:
             return msgspec.structs.replace(answer, reason="rollback-failed", detail=detail)
         if exc.item is None:

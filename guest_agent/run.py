@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from guest_agent import VERSION
 from guest_agent.agent import Agent
-from guest_agent.conversation import Ours
 from guest_agent.identity import STATE_DIRECTORY, BadTrust, Believed, our_key
 from guest_agent.log import Log
 from guest_agent.notify import Notifier, Readiness
+from guest_agent.ours import Ours
 from guest_agent.port import PortRefused
 from guest_agent.provision import Provisioner
 from guest_agent.system import System

@@ -38,11 +38,31 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The document in force, what became of its items, and what each of them made ours: paths and digests."""
+    """The document in force, what became of its items, and what each of them made ours: paths and digests.
+
+    *late* are the items that were pending when the document was answered and are not any more.
+    """
 
     target: Target
     result: messages.Result
     owned: dict[str, dict[str, str]] = {}
+    late: list[str] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is not known yet what becomes of some item."""
+        return any(item.outcome is messages.Outcome.PENDING for item in self.result.items)
+
+    def knowing(self, news: dict[str, messages.ItemResult]) -> State:
+        """The same with *news* of items, by their names."""
+        items = [news.get(item.item, item) for item in self.result.items]
+        result = msgspec.structs.replace(self.result, items=items)
+        return msgspec.structs.replace(self, result=result, late=sorted({*self.late, *news}))
+
+    def report(self) -> messages.Report | None:
+        """Those items that are pending, or were when the document was answered; None where there are none."""
+        items = [item for item in self.result.items if item.outcome is messages.Outcome.PENDING or item.item in self.late]
+        return messages.Report(self.target.generation, items) if items else None
 
 
 class Busy(Exception):  # noqa: N818  a state of affairs, no fault

@@ -16,14 +16,29 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 import msgspec
 
 from guest_agent.agent import Agent
-from guest_agent.conversation import Ours
+from guest_agent.failure import ItemError
 from guest_agent.identity import Believed, our_key
 from guest_agent.log import Log
 from guest_agent.notify import Notifier, Readiness
+from guest_agent.ours import Ours
 from guest_agent.system import System
 from pv_channel import CHANNEL_NAME
 from pv_channel.greeting import NO_UUID
-from pv_channel.messages import Hello, ItemResult, Outcome, Ping, Pong, Progress, Provision, Result
+from pv_channel.messages import (
+    Check,
+    Hello,
+    ItemResult,
+    Outcome,
+    Ping,
+    Planned,
+    PlannedItem,
+    Pong,
+    Progress,
+    Provision,
+    Report,
+    Result,
+    Unconfirmed,
+)
 from pv_channel.noise import KeyPair
 from pv_channel.session import FromGuest, Heard, Host, HostEvent, Lost, Refused, Sealed
 
@@ -31,10 +46,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pv_channel.messages import HostMessage
     from pv_channel.trust import Certificate
 
 Event = TypeVar("Event", Sealed, Refused, Heard, FromGuest, Lost)
-Said = TypeVar("Said", Pong, Progress, Result)
+Said = TypeVar("Said", Pong, Progress, Result, Planned, Unconfirmed, Report)
 Found = TypeVar("Found")
 
 #: Generous: other work may share the machine.
@@ -92,7 +108,7 @@ class Dom0:
         while data:
             data = data[os.write(self.master, data) :]
 
-    def say(self, message: Ping | Provision) -> None:
+    def say(self, message: HostMessage) -> None:
         """Say *message* in the live session."""
         self.host.send(message)
         self.flush()
@@ -165,6 +181,11 @@ class FakeProvisioner:
         self.generation = 0
         #: Called between the two items of every document.
         self.meanwhile: Callable[[], None] = lambda: None
+        #: For how long the host has to confirm, where it is asked.
+        self.unconfirmed = 0
+        #: What becomes of the item ``user-data``, once it is known; None where there is none.
+        self.user_data: ItemResult | None = None
+        self.pending = False
 
     def recover(self) -> str | None:
         """Nothing to recover."""
@@ -174,15 +195,37 @@ class FakeProvisioner:
         """The generation so far."""
         return Hello("fake", generation=self.generation)
 
-    def provision(self, raw: bytes, vm_uuid: str | None, progress: Callable[[int, str], None]) -> Result:
-        """Two items, each announced."""
+    def provision(
+        self, raw: bytes, vm_uuid: str | None, progress: Callable[[int, str], None], confirming: Callable[[Unconfirmed], None]
+    ) -> Result:
+        """Two items, each announced; what is not confirmed is not in force."""
         self.asked.append((raw, vm_uuid))
-        self.generation += 1
+        generation = self.generation + 1
         for item in ("hostname", "network"):
-            progress(self.generation, item)
+            progress(generation, item)
             self.meanwhile()
-        self.provisioned = True
+        if self.unconfirmed:
+            try:
+                confirming(Unconfirmed(generation, self.unconfirmed, [Check("link", good=True, detail="eth0 is up")]))
+            except ItemError as exc:
+                return Result(generation, Outcome.FAILED, [ItemResult("network", Outcome.FAILED, exc.reason, exc.detail)])
+        self.generation, self.provisioned = generation, True
         return Result(self.generation, self.outcome, items=[ItemResult("hostname", self.outcome)])
+
+    def plan(self, raw: bytes, vm_uuid: str | None) -> Planned:
+        """One step."""
+        return Planned(self.generation + 1, [PlannedItem("hostname", steps=[raw.decode()])])
+
+    def late(self) -> Report | None:
+        """What became of ``user-data``, once."""
+        if self.user_data is None:
+            return None
+        self.pending = False
+        return self.report()
+
+    def report(self) -> Report | None:
+        """The same, for whoever may have missed it."""
+        return None if self.user_data is None else Report(max(self.generation, 1), [self.user_data])
 
 
 class Enough(Exception):  # noqa: N818 -- it says why the agent stops

@@ -9,7 +9,7 @@ import msgspec
 
 from guest_agent import files
 from guest_agent.accounts.lock import locked
-from guest_agent.accounts.table import with_lines_of
+from guest_agent.accounts.table import lines_of, with_lines_of
 from guest_agent.system import split
 from pv_channel.digest import sha256
 
@@ -32,9 +32,18 @@ def digest_of(content: bytes) -> str:
 
 def restore(system: System, edits: list[Edited]) -> None:
     """Give each file back what it was; raise `OSError`. Where others have changed it too, only our lines go back."""
-    with locked(system):
-        for edit in reversed(edits):
-            _restore_one(system, edit)
+    if any(_stands(system, edit) for edit in edits):  # else nothing is to be written, whoever holds the lock
+        with locked(system):
+            for edit in reversed(edits):
+                _restore_one(system, edit)
+
+
+def _stands(system: System, edit: Edited) -> bool:
+    """Whether anything of our edit may be in the file."""
+    parent, name = split(edit.path)
+    with system.directory(parent) as opened:
+        old, now = files.read(opened, files.KEPT.format(name)), files.read(opened, name)
+    return old is not None and (now is None or lines_of(now.content, edit.names) != lines_of(old.content, edit.names))
 
 
 def _restore_one(system: System, edit: Edited) -> None:

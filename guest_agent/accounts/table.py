@@ -50,7 +50,7 @@ class Table:
         if self.row(fields[0]) == fields:
             return
         line = ":".join(fields).encode(_CODE) + b"\n"
-        self.touched[fields[0]] = None
+        self.touched[str(fields[0])] = None
         position = next((n for n, old in enumerate(self._lines) if _name(old) == fields[0]), None)
         if position is None:
             _insert(self._lines, _end(self._lines), [line])
@@ -60,7 +60,7 @@ class Table:
     def drop(self, name: str) -> None:
         """Have no record of *name*."""
         if name in self:
-            self.touched[name] = None
+            self.touched[str(name)] = None
             self._lines = [line for line in self._lines if _name(line) != name]
 
     @property

@@ -46,7 +46,7 @@ def put(accounts: Accounts, user: User, shell: str, today: int) -> Made:
     if user.gecos is not msgspec.UNSET:
         row[4] = encoded(user.gecos)
     if user.homedir is not msgspec.UNSET:
-        row[5] = user.homedir
+        row[5] = str(user.homedir)
     if user.shell is not msgspec.UNSET:
         row[6] = user.shell
     if not row[2].isdigit() or not row[3].isdigit():

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from host_agent import cli, convert, key_verbs, known_hosts, verbs
+from host_agent import cli, convert, key_verbs, known_hosts, schema, verbs
 from host_agent.errors import HostError
 
 #: What journald takes for priorities (sd-daemon(3)).
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     run = {
         "check": verbs.check, "push": verbs.push, "serve": verbs.serve, "status": verbs.status,
         "keys": key_verbs.run, "forget-key": verbs.forget_key, "known-hosts": known_hosts.run,
-        "convert": convert.run, "install": verbs.install,
+        "convert": convert.run, "schema": schema.run, "install": verbs.install,
     }[arguments.verb]  # fmt: skip
     try:
         return run(arguments)

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _keys(verbs.add_parser("keys", help="this host's key, authorities and certificates"))
     _forget(verbs.add_parser("forget-key", help="believe whatever key a VM's guest shows next"))
     _convert(verbs.add_parser("convert", help="turn one format of a network's configuration into another"))
+    _schema(verbs.add_parser("schema", help="print the JSON Schema of a document, for editors"))
     _known_hosts(verbs.add_parser("known-hosts", help="print known_hosts lines of the host keys that the guests reported"))
     _install(verbs.add_parser("install", help="put the systemd unit and the directories in place"))
     return top
@@ -115,6 +116,13 @@ def _convert(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--from", dest="source", choices=FORMATS, metavar="FORMAT", help="v1, v2, openstack (default: as it looks)")
     verb.add_argument("--to", dest="target", choices=FORMATS, required=True, metavar="FORMAT", help="v1, v2 or openstack")
     verb.add_argument("--json", action="store_true", help="print JSON instead of YAML")
+
+
+def _schema(verb: argparse.ArgumentParser) -> None:
+    verb.description = (
+        "Print the JSON Schema (2020-12) of a document as an operator writes it. An editor that knows YAML schemas completes and"
+        " checks documents that begin with the line '# yaml-language-server: $schema=FILE'."
+    )
 
 
 def _known_hosts(verb: argparse.ArgumentParser) -> None:

@@ -55,6 +55,7 @@ def parse_text(text: str, path: Path) -> Document:
     origins = Origins()
     try:
         document = from_values(resolve(parsed.values, origins))
+        _check_confirm(document)
     except BadDocument as exc:
         inside = origins.of(exc.path)
         raise located(path, place_of(parsed, inside), inside, exc.problem) from None
@@ -65,6 +66,15 @@ def parse_text(text: str, path: Path) -> Document:
         most = MAX_DOCUMENT_BYTES - _GENERATION_BYTES
         raise located(path, None, "", f"has {size} bytes as JSON; a document has at most {most}")
     return document
+
+
+def _check_confirm(document: Document) -> None:
+    """What this host itself needs to know before it can confirm; a guest's document says nothing of it."""
+    confirm = document.confirm
+    missing = {"tcp": confirm.tcp, "command": confirm.command}.get(confirm.check)
+    if missing is msgspec.UNSET:
+        example = "tcp: 192.0.2.10:22" if confirm.check == "tcp" else "command: [/usr/local/bin/reaches, web1]"
+        raise BadDocument("confirm", f"'check' is '{confirm.check}', and nothing says which; add '{example}'")
 
 
 def wanted(document: Document, path: Path, name: str, uuid: str | None = None) -> Wanted:

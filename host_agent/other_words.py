@@ -43,4 +43,4 @@ def _network(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
 
 
 def _is_version1(network: object) -> bool:
-    return isinstance(network, dict) and network.get("version") == 1
+    return isinstance(network, dict) and network.get("version") == 1 and not isinstance(network["version"], bool)

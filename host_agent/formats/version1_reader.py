@@ -32,6 +32,8 @@ def read(values: object, path: str = "") -> Building:
     """What the mapping *values*, which stands at *path* of the file, means in version 2; raise `BadDocument`."""
     top = Fields(values, path)
     top.ignore("version")
+    if "config" not in top:
+        raise BadDocument(top.at("config"), "is needed: the list of interfaces")
     entries = top.parts("config")
     top.finish(_TARGET)
     return _Reader().read(entries)

@@ -161,6 +161,7 @@ def test_the_kernels_bonding_options_have_netplans_names(params: str, meaning: d
         (version1("type: nameserver, address: 10.0.0.1"), "config[1].address: ", "no interface has addresses"),
         (version1("type: nameserver, address: 10.0.0.1, interface: eth5"), "config[1].interface: ", "no interface 'eth5'"),
         (version1("type: route, destination: 10.0.0.0/8, gateway: 10.0.0.1"), "config[1]: ", "which interface"),
+        ("version: 1\n", "config: ", "is needed"),
         ("version: 1\nconfig: disabled\n", "config: ", "expected a mapping"),
         ("version: 1\nconfig: []\nrenderer: networkd\n", "renderer: ", "no counterpart"),
         ("links: []\nextra: 1\n", ":2:8: extra: ", "no counterpart"),

@@ -127,6 +127,9 @@ def test_a_path_leads_back_to_its_line(path: str, place: Place) -> None:
         (GOOD + "network: {version: 2, ethernets: {eth0: {match: {macaddress: 7}}}}\n", "ethernets.eth0.match.macaddress: "),
         ('{"instance-id": "i-1",\n "local-hostname": 5}', ":2:20: local-hostname: "),
         ("- a\n- b\n", ":1:1"),
+        (GOOD + "confirm: {check: tcp}\n", ":3:10: confirm: 'check' is 'tcp', and nothing says which; add 'tcp: "),
+        (GOOD + "confirm: {check: command}\n", "confirm: 'check' is 'command', and nothing says which; add 'command: ["),
+        (GOOD + "confirm: {check: guest, tcp: 'a:1'}\n", ":3:10: confirm: 'tcp' is there, and 'check' is 'guest'"),
     ],
 )
 def test_an_error_names_file_line_and_path(text: str, said: str) -> None:

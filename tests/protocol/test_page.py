@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from pv_channel import document, messages
+from pv_channel import accounts, confirm, document, interfaces, machine, messages, network, routes
 from pv_channel.greeting import GuestGreeting, HostGreeting, Refusal
 from pv_channel.line import MAX_LINE_BYTES, parse
-from pv_channel.messages import Hello, ItemResult, Outcome, Ping, Pong, Progress, Provision, Result
+from pv_channel.messages import Hello, Outcome
 from pv_channel.noise import PROTOCOL_NAME
 from pv_channel.states import TABLE, Input, Role, State
 from tests.protocol.blocks import read
@@ -53,7 +53,7 @@ def test_each_limit_is_the_code_s(name: str, value: str) -> None:
 
 
 def test_no_limit_of_the_core_is_missing_from_the_page() -> None:
-    constant = re.compile(r"^(MAX_[A-Z_]+|MIN_RSA_BITS|[A-Z][A-Z_]+_BYTES)\b.*=", re.MULTILINE)
+    constant = re.compile(r"^(M(?:AX|IN)_[A-Z0-9_]+|[A-Z][A-Z_]+_(?:BYTES|SECONDS))\b.*=", re.MULTILINE)
     defined = [
         (path.stem, name) for path in (TOP / "pv_channel").glob("*.py") for name in constant.findall(path.read_text("utf-8"))
     ]
@@ -67,12 +67,20 @@ def test_no_limit_of_the_core_is_missing_from_the_page() -> None:
 NOT_ON_THE_WIRE = {"MAX_NONCE", "TAG_BYTES", "MAX_HOSTNAME_BYTES", "MAX_FQDN_BYTES"}
 
 STRUCTS: dict[str, type[msgspec.Struct]] = {
-    "`ping`": Ping,
-    "`pong`": Pong,
-    "`provision`": Provision,
-    "`progress`": Progress,
-    "`result`": Result,
-    "item": ItemResult,
+    "`ping`": messages.Ping,
+    "`pong`": messages.Pong,
+    "`provision`": messages.Provision,
+    "`progress`": messages.Progress,
+    "`result`": messages.Result,
+    "item": messages.ItemResult,
+    "`plan`": messages.Plan,
+    "`planned`": messages.Planned,
+    "planned item": messages.PlannedItem,
+    "`unconfirmed`": messages.Unconfirmed,
+    "check": messages.Check,
+    "`confirm`": messages.Confirm,
+    "`reject`": messages.Reject,
+    "`report`": messages.Report,
     "`hello`": Hello,
 }
 
@@ -101,9 +109,63 @@ def test_the_refusals_are_the_code_s() -> None:
     assert {row[1]: int(row[0]) for row in rows("number")} == {refusal.name: refusal.value for refusal in Refusal}
 
 
-def test_every_field_of_a_document_is_on_the_page() -> None:
-    names = [field.encode_name for field in msgspec.structs.fields(document.Document)]
-    assert [name for name in names if f"`{name}`" not in section("Messages")] == []
+PARTS: dict[str, type[msgspec.Struct]] = {
+    "the document": document.Document,
+    "a user": accounts.User,
+    "`ntp`": machine.Ntp,
+    "`ssh_keys`": machine.SshKeys,
+    "`ca_certs`": machine.CaCerts,
+    "a file": machine.FileToWrite,
+    "`confirm`": confirm.Confirm,
+    "`network`": network.NetworkConfig,
+    "every interface": interfaces.Interface,
+    "an ethernet": interfaces.Ethernet,
+    "`match`": interfaces.Match,
+    "a bond": interfaces.Bond,
+    "a bond's parameters": interfaces.BondParameters,
+    "a bridge": interfaces.Bridge,
+    "a bridge's parameters": interfaces.BridgeParameters,
+    "a VLAN": interfaces.Vlan,
+    "`nameservers`": interfaces.Nameservers,
+    "DHCP's overrides": interfaces.DhcpOverrides,
+    "a route": routes.Route,
+    "a routing policy": routes.RoutingPolicy,
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_fields_of_each_part_of_a_document_are_the_code_s(part: str) -> None:
+    struct = PARTS[part]
+    inherited = {field.name for field in msgspec.structs.fields(interfaces.Interface)}
+    own = inherited if struct is not interfaces.Interface and issubclass(struct, interfaces.Interface) else set()
+    fields = {field.encode_name: field.required for field in msgspec.structs.fields(struct) if field.name not in own}
+    written = {row[0].strip("`"): row[1].startswith("needed") for row in rows(f"field of {part}")}
+    assert written == fields
+    assert len(written) == len(rows(f"field of {part}"))
+
+
+def test_every_part_on_the_page_is_a_part() -> None:
+    assert set(re.findall(r"^\| field of (.*?) \|", PAGE, re.MULTILINE)) == set(PARTS)
+
+
+def words_of(kind: Any) -> set[str]:
+    """Every word that a field's type may be, wherever in it."""
+    inside = [word for part in getattr(kind, "__args__", ()) for word in words_of(part)]
+    return set(inside) if not isinstance(kind, str) else {kind}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_words_that_a_field_may_be_are_on_the_page(part: str) -> None:
+    written = {row[0].strip("`"): row[1] + row[2] for row in rows(f"field of {part}")}
+    for field in msgspec.structs.fields(PARTS[part]):
+        words = words_of(field.type) - set(document.ITEMS)
+        if field.encode_name in written:
+            assert [word for word in words if f"`{word}`" not in written[field.encode_name]] == []
+
+
+def test_the_items_are_on_the_page_in_their_order() -> None:
+    (listed,) = re.findall(r"in the order in which they are applied: (.*)\.$", section("Messages"), re.MULTILINE)
+    assert listed.split(", ") == [f"`{item}`" for item in document.ITEMS]
 
 
 def reasons_of_the_guest() -> set[str]:

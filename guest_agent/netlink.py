@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the running kernel has of addresses and neighbours, asked by rtnetlink(7): no program need be there for it."""
+"""What the running kernel has of links, addresses and neighbours, asked by rtnetlink(7): no program need be there for it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: linux/netlink.h and linux/rtnetlink.h.
 _ERROR, _DONE, _NEW_ADDRESS, _GET_ADDRESS, _NEW_NEIGHBOUR, _REMOVE_NEIGHBOUR, _GET_NEIGHBOUR = 2, 3, 20, 22, 28, 29, 30
+_NEW_LINK, _GET_LINK = 16, 18
 _REQUEST, _ACKNOWLEDGE, _DUMP = 0x1, 0x4, 0x300
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
@@ -23,6 +24,9 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 #: linux/neighbour.h: struct ndmsg, and its one attribute that is of interest.
 _NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 _NDA_DST: Final = 1
+#: linux/if_link.h: struct ifinfomsg, and its one attribute that is of interest.
+_LINK: Final = struct.Struct("=BxHiII")
+_IFLA_PERM_ADDRESS: Final = 54
 #: More than one answer of a dump holds, which is a page or 32 KiB.
 _RECEIVE_BYTES: Final = 128 * 1024
 #: The kernel answers at once.
@@ -53,6 +57,17 @@ def addresses() -> list[HeldAddress]:
             flags = int.from_bytes(found[_IFA_FLAGS], sys.byteorder)
         held.append(HeldAddress(index, address, scope == 0, flags))
     return held
+
+
+def permanent_addresses() -> dict[int, bytes]:
+    """The address that each network card was made with, by the interface's index; raise `OSError`."""
+    found = {}
+    for body in _dump(_GET_LINK, _NEW_LINK, _LINK.pack(0, 0, 0, 0, 0)):
+        _, _, index, _, _ = _LINK.unpack_from(body)
+        address = dict(_attributes(body[_LINK.size :])).get(_IFLA_PERM_ADDRESS)
+        if address is not None:
+            found[index] = address
+    return found
 
 
 def neighbours() -> dict[tuple[int, bytes], int]:

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from guest_agent.files import Stored
     from guest_agent.netlink import HeldAddress
 
-    #: What runs a program: `command.run`, or a test's fake.
-    Run = Callable[[Sequence[str]], Completed]
+
+    class Run(Protocol):
+        """What runs a program: `command.run`, or a test's fake."""
+
+        def __call__(self, argv: Sequence[str], given: bytes = b"") -> Completed:
+            """Run it with *given* as its input; raise `CommandError`."""
 
 
 class Kernel(Protocol):
@@ -33,6 +37,9 @@ class Kernel(Protocol):
 
     def addresses(self) -> list[HeldAddress]:
         """Every address of every interface; raise `OSError`."""
+
+    def permanent_addresses(self) -> dict[int, bytes]:
+        """The address that each network card was made with, by the interface's index; raise `OSError`."""
 
     def neighbours(self) -> dict[tuple[int, bytes], int]:
         """The state of each neighbour, by the interface's index and its address; raise `OSError`."""
@@ -62,6 +69,12 @@ class LinuxKernel:
         from guest_agent import netlink  # loaded here, as below: only a change of the network needs it
 
         return netlink.addresses()
+
+    def permanent_addresses(self) -> dict[int, bytes]:
+        """By rtnetlink(7); raise `OSError`."""
+        from guest_agent import netlink
+
+        return netlink.permanent_addresses()
 
     def neighbours(self) -> dict[tuple[int, bytes], int]:
         """By rtnetlink(7); raise `OSError`."""

@@ -26,17 +26,18 @@ def plan(document: Document, draft: Draft) -> Plan | None:
     renderer = choose(system)
     changes = renderer.plan(network, draft)
     # What another manager had goes first: netplan, say, must not find it when it is told to look.
-    return Plan([*_left_by_others(renderer, changes, draft), *changes], f"by {renderer.NAME}{renderer.remarks(network, system)}")
+    return Plan([*_left(renderer, changes, draft), *changes], f"by {renderer.NAME}{renderer.remarks(network, system)}")
 
 
-def _left_by_others(renderer: Renderer, changes: list[Change], draft: Draft) -> list[Change]:
-    """What removes the files that we made for managers that are in charge no more, unless *changes* write or remove them too."""
+def _left(renderer: Renderer, changes: list[Change], draft: Draft) -> list[Change]:
+    """What removes the files that an earlier generation made, or that we made for managers that are in charge no more, unless
+    *changes* write or remove them too."""
     from guest_agent.actions.draft import paths
     from guest_agent.changes.files import RemoveFile
     from guest_agent.renderers.choose import RENDERERS
 
     others = [other for other in RENDERERS if other is not renderer]
-    left = sorted({path for other in others for path in other.ours(draft.system)} - paths(changes))
+    left = sorted({*draft.before, *(path for other in others for path in other.ours(draft.system))} - paths(changes))
     for path in left:
         draft.check(path)
     return [RemoveFile(path) for path in left]

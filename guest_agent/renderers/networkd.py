@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd-networkd: one ``.network`` file per interface (systemd.network(5)), with netplan's meaning of the document's words."""
+"""systemd-networkd: a ``.network`` file per interface, a ``.netdev`` file for what is made of software; told of what changed.
+
+networkd changes nothing of a device that it has created: where its ``.netdev`` file changes, the device is deleted, and created
+anew when networkd reads its files again.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from guest_agent.changes.files import RemoveFile
-from guest_agent.changes.running import RunCommand
-from guest_agent.renderers import interfaces, units
+from guest_agent.renderers import units
 
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
     from guest_agent.changes.change import Change
     from guest_agent.system import System
-    from pv_channel.interfaces import Ethernet
     from pv_channel.network import NetworkConfig
-    from pv_channel.routes import Route
 
 NAME: Final = "systemd-networkd"
 DIRECTORY: Final = "/etc/systemd/network"
 #: Sorts before what distributions put there (``80-``, ``99-``): of the files that match, the first one counts.
 PREFIX: Final = "10-pv-guest-agent-"
-SUFFIX: Final = ".network"
+NETWORK: Final = ".network"
+NETDEV: Final = ".netdev"
 MODE: Final = 0o644
 #: networkd writes this while it runs, and only then can be told to look again.
 RUNNING: Final = "/run/systemd/netif/state"
@@ -42,29 +41,46 @@ def is_running(system: System) -> bool:
 
 def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes networkd have exactly these interfaces from us; those of others are left alone. Raise `ItemError`, `OSError`."""
+    from guest_agent.changes.files import RemoveFile
+    from guest_agent.changes.running import RunCommand
+    from guest_agent.renderers import link
+    from guest_agent.renderers.networkd_foreign import masked
+
     system = draft.system
-    wanted = {_path(key): render(key, ethernet) for key, ethernet in network.ethernets.items()}
-    gone = [path for path in ours(system) if path not in wanted]
-    changed = [key for key in network.ethernets if system.text(_path(key)) != wanted[_path(key)]]
-    present = [name for key in changed if (name := interfaces.present(system, key, network.ethernets[key]))]
-    reload, reconfigure = [_NETWORKCTL, "reload"], [_NETWORKCTL, "reconfigure", *present]
-    changes: list[Change] = [RunCommand([], reconfigure, RUNNING)] if present else []
-    changes.append(RunCommand([], reload, RUNNING))  # undone in reverse order: files, reload, reconfigure
+    wanted = _files(network)
+    masks = [
+        *masked(network, draft, NETWORK, list(network.all())),
+        *masked(network, draft, NETDEV, [key for key in network.all() if key not in network.ethernets]),
+        *masked(network, draft, link.SUFFIX, [key for key, ethernet in network.ethernets.items() if link.needs_file(ethernet)]),
+    ]
+    changed = {path for path, text in wanted.items() if system.text(path) != text}
+    gone = [path for path in ours(system) if path not in wanted and not path.endswith(link.SUFFIX)]
+    for path in gone:
+        draft.check(path)
+    before, after = _to_reconfigure(network, system, changed)
+    reload = [_NETWORKCTL, "reload"]
+    changes: list[Change] = [RunCommand([], [_NETWORKCTL, "reconfigure", *before], RUNNING)] if before else []
+    changes.append(RunCommand([], reload, RUNNING))  # undone in reverse order: files, deletions, reload, reconfigure
+    remade = _to_remake(network, draft, changed)
+    changes += [_delete(key, back=True) for key in remade]
     changes += [change for path, text in wanted.items() for change in draft.own(path, text.encode("ascii"), MODE)]
+    changes += masks
     changes += [RemoveFile(path) for path in gone]
+    changes += link.plan(network, draft)
+    unwanted = [_key(path) for path in gone if path.endswith(NETDEV)]
+    changes += [_delete(key, back=False) for key in [*unwanted, *remade] if system.exists(f"/sys/class/net/{key}")]
     changes.append(RunCommand(reload, [], RUNNING))
-    if present:
-        changes.append(RunCommand(reconfigure, [], RUNNING))
+    if after:
+        changes.append(RunCommand([_NETWORKCTL, "reconfigure", *after], [], RUNNING))
     return changes
-
-
-def _path(key: str) -> str:
-    return f"{DIRECTORY}/{PREFIX}{key}{SUFFIX}"
 
 
 def ours(system: System) -> list[str]:
     """The files that an earlier document made."""
-    return [f"{DIRECTORY}/{name}" for name in system.names(DIRECTORY) if name.startswith(PREFIX) and name.endswith(SUFFIX)]
+    from guest_agent.renderers import link
+
+    names = [name for name in system.names(DIRECTORY) if name.startswith(PREFIX) and name.endswith((NETWORK, NETDEV))]
+    return [*(f"{DIRECTORY}/{name}" for name in names), *link.ours(system)]
 
 
 def remarks(network: NetworkConfig, system: System) -> str:  # noqa: ARG001  every renderer is asked
@@ -72,48 +88,53 @@ def remarks(network: NetworkConfig, system: System) -> str:  # noqa: ARG001  eve
     return ""
 
 
-def render(key: str, ethernet: Ethernet) -> str:
-    """The whole file for one interface."""
-    sections = [_match(key, ethernet), _link(ethernet), _network(ethernet), *map(_route, ethernet.all_routes())]
-    head = "# Written by pv-guest-agent; the next document from the host replaces this file.\n"
-    return head + "\n".join("\n".join(lines) + "\n" for lines in sections if lines)
+def _files(network: NetworkConfig) -> dict[str, str]:
+    """Each file and its content; raise `ItemError` for what networkd cannot do."""
+    from guest_agent.renderers import networkd_netdev, networkd_network
+
+    files = {f"{DIRECTORY}/{PREFIX}{key}{NETWORK}": networkd_network.render(key, network) for key in network.all()}
+    devices = {key: networkd_netdev.render(key, network) for key in network.all()}
+    return files | {f"{DIRECTORY}/{PREFIX}{key}{NETDEV}": text for key, text in devices.items() if text is not None}
 
 
-def _match(key: str, ethernet: Ethernet) -> list[str]:
-    if ethernet.match is msgspec.UNSET:
-        return ["[Match]", f"Name={key}"]
-    # A VLAN or a bridge on top has the same address, and another type.
-    return ["[Match]", f"MACAddress={ethernet.match.macaddress}", "Type=ether"]
+def _key(path: str) -> str:
+    return path.removeprefix(f"{DIRECTORY}/{PREFIX}").rpartition(".")[0]
 
 
-def _link(ethernet: Ethernet) -> list[str]:
-    return [] if ethernet.mtu is msgspec.UNSET else ["[Link]", f"MTUBytes={ethernet.mtu}"]
+def _to_remake(network: NetworkConfig, draft: Draft, changed: set[str]) -> list[str]:
+    """The devices that networkd has to create, those that are there and are to be others among them."""
+    system = draft.system
+    made = [key for key in network.all() if f"{DIRECTORY}/{PREFIX}{key}{NETDEV}" in changed]
+    for key in made:
+        if system.exists(f"/sys/class/net/{key}") and not system.exists(f"{DIRECTORY}/{PREFIX}{key}{NETDEV}"):
+            draft.conflict(f"/sys/class/net/{key}", f"an interface {key} is there already, and this agent did not make it")
+    return made
 
 
-def _network(ethernet: Ethernet) -> list[str]:
-    dhcp = {(False, False): "no", (True, False): "ipv4", (False, True): "ipv6", (True, True): "yes"}
-    # Without accept-ra networkd decides as the kernel would, and link-local addresses are IPv6's alone: both as netplan has it.
-    lines = ["[Network]", f"DHCP={dhcp[ethernet.dhcp4, ethernet.dhcp6]}", "LinkLocalAddressing=ipv6"]
-    if ethernet.accept_ra is not msgspec.UNSET:
-        lines.append(f"IPv6AcceptRA={'yes' if ethernet.accept_ra else 'no'}")
-    lines += [f"Address={address}" for address in ethernet.addresses]
-    if ethernet.nameservers is not msgspec.UNSET:
-        lines += [f"DNS={address}" for address in ethernet.nameservers.addresses]
-        if ethernet.nameservers.search:
-            lines.append(f"Domains={' '.join(ethernet.nameservers.search)}")
-    return lines
+def _to_reconfigure(network: NetworkConfig, system: System, changed: set[str]) -> tuple[list[str], list[str]]:
+    """The interfaces that networkd knows and has to look at anew, by their names before and after.
+
+    A device that it creates needs no word; what the device stands on, or is a member of, does.
+    """
+    from guest_agent.renderers.interfaces import matching, names_after
+
+    made = {key for key in network.all() if f"{DIRECTORY}/{PREFIX}{key}{NETDEV}" in changed}
+    beside = {key for key in network.all() if network.master(key) in made}
+    beside |= {str(network.vlans[key].link) for key in made if key in network.vlans} | {network.master(key) or "" for key in made}
+    before: list[str] = []
+    after: list[str] = []
+    for key in network.all():
+        if key in made or not (f"{DIRECTORY}/{PREFIX}{key}{NETWORK}" in changed or key in beside):
+            continue
+        ethernet = network.ethernets.get(key)
+        there = matching(system, key, ethernet) if ethernet else [key] if system.exists(f"/sys/class/net/{key}") else []
+        before += there
+        after += names_after(system, network, key) if there else []
+    return before, after
 
 
-def _route(route: Route) -> list[str]:
-    lines = ["[Route]"]
-    if route.to != "default":
-        lines.append(f"Destination={route.to}")
-    if route.via is not msgspec.UNSET:
-        lines.append(f"Gateway={route.via}")
-    elif route.version == 4:
-        lines.append("Scope=link")
-    if route.metric is not msgspec.UNSET:
-        lines.append(f"Metric={route.metric}")
-    if route.on_link:
-        lines.append("GatewayOnLink=yes")
-    return lines
+def _delete(key: str, *, back: bool) -> Change:
+    from guest_agent.changes.running import RunCommand
+
+    argv = [_NETWORKCTL, "delete", key]
+    return RunCommand([], argv, f"/sys/class/net/{key}") if back else RunCommand(argv, [], f"/sys/class/net/{key}")

@@ -34,6 +34,8 @@ class FakeKernel:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.held: list[HeldAddress] = []
+        #: The addresses that network cards were made with, by the interface's index.
+        self.permanent: dict[int, bytes] = {}
         self.states: dict[tuple[int, bytes], int] = {}
         #: What a neighbour is after it was asked for.
         self.answering: dict[tuple[int, bytes], int] = {}
@@ -50,6 +52,10 @@ class FakeKernel:
     def addresses(self) -> list[HeldAddress]:
         """All of them."""
         return self.held
+
+    def permanent_addresses(self) -> dict[int, bytes]:
+        """Of the network cards."""
+        return self.permanent
 
     def neighbours(self) -> dict[tuple[int, bytes], int]:
         """All of them."""
@@ -74,7 +80,7 @@ class FakePrograms:
         #: What a call that starts like this comes to.
         self.endings: dict[str, Completed | CommandError] = {}
 
-    def __call__(self, argv: Sequence[str]) -> Completed:
+    def __call__(self, argv: Sequence[str], given: bytes = b"") -> Completed:
         call = " ".join(argv)
         self.calls.append(call)
         for start, ending in self.endings.items():

@@ -12,10 +12,12 @@ from guest_agent.failure import ItemError
 from guest_agent.renderers.stanzas import render
 from pv_channel.messages import ItemResult, Outcome
 from tests.guest.machine import MAC, Machine, document, network, no_progress
-from tests.guest.test_renderers_networkd import ethernet
+from tests.networks import parsed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pv_channel.interfaces import Ethernet
 
 FILE = "etc/network/interfaces.d/60-pv-guest-agent"
 HEAD = "# eth0: written by pv-guest-agent; the next document from the host replaces this file.\nauto eth0\n"
@@ -26,6 +28,11 @@ def machine(tmp_path: Path) -> Machine:
     made = Machine(tmp_path)
     made.use_ifupdown()
     return made
+
+
+def ethernet(**fields: Any) -> Ethernet:
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    return parsed({"ethernets": {"eth0": named}}).ethernets["eth0"]
 
 
 def apply(machine: Machine, generation: int = 1, **ethernets: Any) -> ItemResult:

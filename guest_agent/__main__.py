@@ -82,6 +82,12 @@ def _add_channels(parser: argparse.ArgumentParser) -> None:
     _add_registry(parser)
 
 
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the document, JSON; '-' for standard input")
+    parser.add_argument("--root", metavar="DIR", default="/", help="the machine under DIR instead of the running one")
+    parser.add_argument("--json", action="store_true", help="a JSON object instead of lines")
+
+
 def _add_install(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", default="/", help="the system to install into (default: the running one)")
     parser.add_argument("--agent", metavar="PATH", help="where pv-guest-agent is in that system (default: in /usr/local/bin)")
@@ -129,6 +135,12 @@ def _channels(parsed: argparse.Namespace) -> int:
     return show(parsed)
 
 
+def _plan(parsed: argparse.Namespace) -> int:
+    from guest_agent.dry_run import show
+
+    return show(parsed)
+
+
 def _install(parsed: argparse.Namespace) -> int:
     from guest_agent.install import install_or_remove
 
@@ -158,6 +170,7 @@ class _Verb:
 _VERBS: Final = {
     "run": _Verb("serve the channel", "Find the channel, answer the host, apply what it sends.", _add_run, _run),
     "channels": _Verb("show this guest's channels", "Names, ttys and owners.", _add_channels, _channels),
+    "plan": _Verb("show what a document would change", "Every diff and every command; nothing is touched.", _add_plan, _plan),
     "install": _Verb("put the udev rule and the units in place", "Repeating it is safe.", _add_install, _install),
     "seal": _Verb("make this machine a template", "Shows what it will do and asks; undone by nothing.", _add_seal, _seal),
 }

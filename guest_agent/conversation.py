@@ -258,7 +258,7 @@ class Conversation:
         self._flush()
 
     def _meanwhile(self, talk: Callable[[], None]) -> None:
-        """Talk while a document is worked on. Never raises: the work goes on without a host; a port that is gone is told later."""
+        """Talk while a document is worked on. Never raises: work goes on without a host; that the port is gone is told then."""
         if self._gone is None:
             try:
                 talk()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from guest_agent.failure import ItemError, of_os_error
 from pv_channel.messages import MAX_STEP, Planned, PlannedItem
 from pv_channel.text import printable
@@ -14,13 +16,13 @@ if TYPE_CHECKING:
     from guest_agent.actions.planning import Planning
     from guest_agent.system import System
 
-#: Characters of all steps together: JSON may write one as six bytes, and a message has 64 KiB for them and the rest.
-MAX_CHARACTERS: Final = 40 * 1024
+#: All steps together as JSON. The rest of a message of 64 KiB is for the items' own words, 400 characters each.
+MAX_STEPS_BYTES: Final = 40 * 1024
 
 
-def preview(planning: Planning, generation: int, system: System) -> Planned:
-    """What *planning* would do to *system*; nothing is touched."""
-    left, cut = MAX_CHARACTERS, False
+def preview(planning: Planning, generation: int, system: System, limit: int = MAX_STEPS_BYTES) -> Planned:
+    """What *planning* would do to *system*, in steps of at most *limit* bytes together; nothing is touched."""
+    left, cut = limit, False
     items = []
     for plan in planning.plans:
         failure = planning.failures.get(plan.item)
@@ -29,10 +31,10 @@ def preview(planning: Planning, generation: int, system: System) -> Planned:
             continue
         steps = []
         for step in _steps(plan, system):
-            cut |= len(step) + 1 > left
+            left -= len(msgspec.json.encode(step)) + 1
+            cut |= left < 0
             if cut:
                 break
-            left -= len(step) + 1
             steps.append(step)
         items.append(PlannedItem(plan.item, detail=plan.detail, steps=steps))
     return Planned(generation, items, cut=cut)

@@ -118,10 +118,13 @@ class Provisioner:
             result = refused(0, "bad-document", exc.problem, exc.path)
         return msgspec.structs.replace(result, milliseconds=max(int((self._system.now() - began) * 1000), 0))
 
-    def plan(self, raw: bytes, vm_uuid: str | None) -> messages.Planned:
-        """What the document *raw* would change, for people. Nothing is touched, and no bytes and no `OSError` make it raise."""
+    def plan(self, raw: bytes, vm_uuid: str | None, limit: int | None = None) -> messages.Planned:
+        """What the document *raw* would change, for people. Nothing is touched, and no bytes and no `OSError` make it raise.
+
+        *limit* is how many bytes of that there may be; by default, as many as a message holds.
+        """
         from guest_agent.actions.planning import plan_all
-        from guest_agent.preview import preview
+        from guest_agent.preview import MAX_STEPS_BYTES, preview
         from pv_channel.document import parse
         from pv_channel.errors import BadDocument
 
@@ -135,7 +138,8 @@ class Provisioner:
             known = refused(0, "io-error", f"the state cannot be read: {exc}")
         if known is not None and known.outcome is Outcome.REFUSED:
             return messages.Planned(known.generation, reason=known.reason, path=known.path, detail=known.detail)
-        return preview(plan_all(document, self._system, self._state), _target(document).generation, self._system)
+        planning = plan_all(document, self._system, self._state)
+        return preview(planning, _target(document).generation, self._system, MAX_STEPS_BYTES if limit is None else limit)
 
     def _refusal(self, document: Document, vm_uuid: str | None) -> Result | None:
         """Why the document is not for this machine at all."""
@@ -300,7 +304,7 @@ def refused(generation: int, reason: str, detail: str, path: str = "") -> Result
 
 def _outcome(plan: Planned) -> Outcome:
     """What becomes of an item when all goes well."""
-    if plan.plan.pending and plan.changes:
+    if plan.plan.pending:
         return Outcome.PENDING
     return Outcome.APPLIED if plan.changes else Outcome.UNCHANGED
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from fuzz.seeds import AUTHORITY, CERTIFICATE, DOCUMENTS, PRIVATE_KEY, SSH_KEY, armour, host_certificate
 from pv_channel import document, line, messages, registry, trust
 from pv_channel.errors import BadDocument, LocalError, PeerError
 from pv_channel.greeting import GuestGreeting, HostGreeting, Refusal
 from pv_channel.line import LineReader
+from pv_channel.machine import PemCertificate, SshCertificate, SshPrivateKey
 from pv_channel.messages import ItemResult, Outcome, Ping, Pong, Progress, Provision, Result
 from pv_channel.ssh_key import SshKey
 from pv_channel.trust import HOST_KEY_TYPE, Certificate
@@ -30,13 +32,6 @@ class Parser(NamedTuple):
     prepare: Callable[[bytes], bytes] | None = None
 
 
-_SSH_KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hmqTRcR7oFbGqz9ZUrGoJsN0Ld2qHcS8mrcXzX0vU ada"
-_DOCUMENT: Final = (
-    b'{"instance-id":"i-1","generation":3,"local-hostname":"web1","fqdn":"web1.example.org","ssh_authorized_keys":["%b"],'
-    b'"users":[{"name":"ada","ssh_authorized_keys":[]}],"network":{"version":2,"ethernets":{"eth0":{"match":{"macaddress":'
-    b'"00:16:3e:00:00:01"},"addresses":["10.0.0.5/24","fd00::5/64"],"gateway4":"10.0.0.1","routes":[{"to":"default","via":"fd00::1"}],'
-    b'"nameservers":{"addresses":["10.0.0.53"],"search":["example.org"]},"mtu":1500},"eth1":{"dhcp4":true}}}}'
-) % _SSH_KEY.encode()
 _CERTIFICATE: Final = trust.sign(bytes([3]) * 32, bytes(range(32)), issued=1_700_000_000, label="dom0-a")
 _ITEM: Final = ItemResult("hostname", Outcome.FAILED, "command-failed", "hostnamectl", ["a line"])
 
@@ -66,7 +61,8 @@ def _remake_line(data: bytes) -> None:
 
 def _resend_document(data: bytes) -> None:
     parsed = document.parse(data)
-    if document.parse(parsed.encode()) != parsed:
+    sent = document.parse(parsed.encode())
+    if sent.encode() != parsed.encode() or sent.digest() != parsed.digest():
         raise AssertionError("a document that is another after it was sent")
 
 
@@ -109,7 +105,13 @@ PARSERS: Final = (
         "message of the host's",
         messages.decode_from_host,
         (PeerError,),
-        (messages.encode(Ping(7)), messages.encode(Provision(msgspec.Raw(_DOCUMENT)))),
+        (
+            messages.encode(Ping(7)),
+            messages.encode(Provision(msgspec.Raw(DOCUMENTS[1]))),
+            messages.encode(messages.Plan(msgspec.Raw(DOCUMENTS[0]))),
+            messages.encode(messages.Confirm(3)),
+            messages.encode(messages.Reject(3, "ssh does not answer")),
+        ),
     ),
     Parser(
         "message of the guest's",
@@ -118,16 +120,24 @@ PARSERS: Final = (
         (
             messages.encode(Pong(7)),
             messages.encode(Progress(3, "network")),
-            messages.encode(Result(3, Outcome.ROLLED_BACK, [_ITEM], [_SSH_KEY], "item-failed", "users[0]", "why", 12)),
+            messages.encode(Result(3, Outcome.ROLLED_BACK, [_ITEM], [SSH_KEY], "item-failed", "users[0]", "why", 12)),
+            messages.encode(messages.Planned(3, [messages.PlannedItem("users", steps=["+a", "-b"])], cut=True)),
+            messages.encode(messages.Unconfirmed(3, 60, [messages.Check("gateway", False, "10.0.0.1 does not answer")])),
+            messages.encode(messages.Report(3, [_ITEM])),
         ),
     ),
     Parser("hello", messages.decode_hello, (PeerError,), (messages.encode(messages.Hello("0.1.0", 3, "i-1", "a" * 32)),)),
-    Parser("document", _resend_document, (BadDocument,), (_DOCUMENT, b'{"instance-id":"i-1"}')),
+    Parser("document", _resend_document, (BadDocument,), DOCUMENTS),
+    Parser(
+        "host's private key", lambda data: SshPrivateKey(armour("OPENSSH PRIVATE KEY", data)), (ValueError,), (PRIVATE_KEY,)
+    ),
+    Parser("host's certificate", lambda data: SshCertificate(host_certificate(data)), (ValueError,), (CERTIFICATE,)),
+    Parser("authority", lambda data: PemCertificate(armour("CERTIFICATE", data)), (ValueError,), (AUTHORITY,)),
     Parser(
         "ssh key",
         lambda data: SshKey(_text(data)),
         (ValueError,),
-        (_SSH_KEY.encode(), f'from="10.0.0.0/8",no-pty {_SSH_KEY}'.encode()),
+        (SSH_KEY.encode(), f'from="10.0.0.0/8",no-pty {SSH_KEY}'.encode()),
     ),
     Parser(
         "registry",

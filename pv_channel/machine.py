@@ -91,7 +91,7 @@ def _is_x509(pem: str) -> bool:
         warnings.simplefilter("ignore")  # a serial number of zero, for one, is what many an own authority has
         try:
             x509.load_pem_x509_certificate(pem.encode("ascii"))
-        except ValueError:
+        except Exception:  # noqa: BLE001  a version that is none, for one, is no ValueError
             return False
     return True
 

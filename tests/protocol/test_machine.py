@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzz.seeds import AUTHORITY, armour
 from pv_channel.document import from_values
 from pv_channel.errors import BadDocument
 from pv_channel.machine import FileToWrite, Locale, NtpServer, Owner, PemCertificate, Permissions, Timezone
@@ -115,6 +116,7 @@ def test_an_authority_s_certificate_is_kept_in_one_form(kind: str) -> None:
         pem()[:-60],
         pem().replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
         pem().replace("MII", "MIé"),
+        armour("CERTIFICATE", AUTHORITY.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020122"))),  # version 35
         "-----BEGIN CERTIFICATE-----\n" + "A" * 20_000 + "\n-----END CERTIFICATE-----\n",
     ],
 )

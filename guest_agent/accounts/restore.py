@@ -32,16 +32,18 @@ def digest_of(content: bytes) -> str:
 
 def restore(system: System, edits: list[Edited]) -> None:
     """Give each file back what it was; raise `OSError`. Where others have changed it too, only our lines go back."""
-    if any(_stands(system, edit) for edit in edits):  # else nothing is to be written, whoever holds the lock
+    standing = [edit for edit in edits if _stands(system, edit)]
+    if standing:  # else nothing is to be written, whoever holds the lock
         with locked(system):
             for edit in reversed(edits):
                 _restore_one(system, edit)
 
 
 def _stands(system: System, edit: Edited) -> bool:
-    """Whether anything of our edit may be in the file."""
+    """Whether anything of our edit may be in the file. What a killed edit left beside it goes at once."""
     parent, name = split(edit.path)
     with system.directory(parent) as opened:
+        files.sweep(opened, name)
         old, now = files.read(opened, files.KEPT.format(name)), files.read(opened, name)
     return old is not None and (now is None or lines_of(now.content, edit.names) != lines_of(old.content, edit.names))
 
@@ -49,7 +51,6 @@ def _stands(system: System, edit: Edited) -> bool:
 def _restore_one(system: System, edit: Edited) -> None:
     parent, name = split(edit.path)
     with system.directory(parent) as opened:
-        files.sweep(opened, name)
         old, now = files.read(opened, files.KEPT.format(name)), files.read(opened, name)
         if old is None or now == old:
             return  # this one is as it was

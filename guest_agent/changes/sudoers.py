@@ -31,7 +31,7 @@ class WriteSudoers(WriteFile):
 
             def judge(temporary: str) -> None:
                 if system.exists(VISUDO):
-                    RunCommand(["visudo", "-c", "-q", "-f", system.file(f"{parent}/{temporary}")], []).apply(system)
+                    RunCommand(["visudo", "-c", "-f", system.file(f"{parent}/{temporary}")], []).apply(system)
 
             new = files.new_file(self.content, 0o440 if self.mode is None else self.mode)
             files.replace(opened, name, msgspec.structs.replace(new, label=old.label if old else b""), judge)

@@ -225,7 +225,7 @@ def test_sudo_rules_are_a_private_file_that_visudo_judged_before_it_was_in_force
     give(machine, BOB | {"sudo": ["ALL=(ALL) NOPASSWD:ALL", "ALL=(www) /bin/ls"]})
     assert machine.read(SUDO).splitlines()[1:] == ["bob ALL=(ALL) NOPASSWD:ALL", "bob ALL=(www) /bin/ls"]
     assert (machine.root / SUDO).stat().st_mode & 0o7777 == 0o440
-    assert machine.programs.calls == [f"visudo -c -q -f {machine.root}/etc/sudoers.d/.60-pv-guest-agent.pv-guest-agent-new"]
+    assert machine.programs.calls == [f"visudo -c -f {machine.root}/etc/sudoers.d/.60-pv-guest-agent.pv-guest-agent-new"]
 
 
 def test_rules_that_visudo_rejects_roll_everything_back(machine: Machine) -> None:

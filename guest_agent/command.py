@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,25 +38,43 @@ class CommandError(Exception):
         self.output = output
 
 
-def run(argv: Sequence[str], seconds: float = MAX_SECONDS) -> Completed:
-    """Run *argv* to its end, both its outputs in one; raise `CommandError`. What it left in the background is not waited for."""
+def run(argv: Sequence[str], seconds: float = MAX_SECONDS, *, given: bytes = b"") -> Completed:
+    """Run *argv* to its end, both its outputs in one; raise `CommandError`. What it left in the background is not waited for.
+
+    *given* is what it reads: less than a pipe holds (pipe(7)), so that nobody waits for it to be read.
+    """
     # Loaded here: most starts of the agent run nothing, and its start is a budget.
     from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
     try:
         process = Popen(
-            list(argv), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=ENVIRONMENT, cwd="/", start_new_session=True, bufsize=0
+            list(argv),
+            stdin=PIPE if given else DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+            bufsize=0,
         )
     except OSError as exc:
         raise CommandError(f"{argv[0]} does not start: {exc.strerror}") from None
     tail = bytearray()
     with process:
         try:
+            _give(process, given)
             if not _follow(process, tail, time.monotonic() + seconds):
                 raise CommandError(f"{argv[0]} did not end within {seconds:g} s", bytes(tail))
         finally:
             _end(process)
     return Completed(process.returncode, bytes(tail))
+
+
+def _give(process: Popen[bytes], given: bytes) -> None:
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # it has ended without reading
+            process.stdin.write(given)
+        process.stdin.close()
 
 
 def _follow(process: Popen[bytes], tail: bytearray, deadline: float) -> bool:

@@ -26,10 +26,13 @@ TEMPORARY: Final = ".{}.pv-guest-agent-new"
 #: there what the file itself would not let them read, and no journal holds it.
 KEPT: Final = ".{}.pv-guest-agent-old"
 
+#: The kernel's own limit (path_resolution(7)).
+_MAX_LINKS: Final = 40
 _LABEL: Final = "security.selinux"
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -51,31 +54,57 @@ def new_file(content: bytes, mode: int) -> Stored:
 def directory(path: str, root: str = "") -> Iterator[int]:
     """The open directory *path* of the machine under *root*; `OSError` where there is none.
 
-    Below a *root* no component is followed where it is a symbolic link: an absolute one would lead out of it.
+    Below a *root* no component is followed where it is a symbolic link: an absolute one would lead out of it. On the
+    machine itself a link is followed where only root can have made it; elsewhere it may be a user's, to lead us astray.
     """
-    if not root:
-        opened = os.open(path, _DIRECTORY)
-    else:
-        opened = os.open(root, _DIRECTORY)
-        for name in filter(None, path.split("/")):
-            opened = _step(opened, name)
+    walked = _walk(path, root)
+    try:
+        opened = os.open(".", _DIRECTORY, dir_fd=walked)
+    finally:
+        os.close(walked)
     try:
         yield opened
     finally:
         os.close(opened)
 
 
-def _step(parent: int, name: str) -> int:
+def _walk(path: str, root: str) -> int:
+    """*path*, component by component, as a place and not to be read: a directory on the way may be for passing through only."""
+    here = os.open(root or "/", _PLACE)
+    names = path.split("/")[::-1]
+    links = 0
     try:
-        return open_directory(parent, name)
-    finally:
-        os.close(parent)
+        while names:
+            name = names.pop()
+            try:
+                there = open_directory(here, name or ".", _PLACE)
+            except OSError as exc:
+                target = "" if root or exc.errno != errno.ELOOP or links == _MAX_LINKS else _trusted_link(here, name)
+                if not target:
+                    raise
+                links += 1
+                names += target.split("/")[::-1]
+                there = os.open("/" if target.startswith("/") else ".", _PLACE, dir_fd=here)
+            here, before = there, here
+            os.close(before)
+    except BaseException:
+        os.close(here)
+        raise
+    return here
 
 
-def open_directory(parent: int, name: str) -> int:
+def _trusted_link(parent: int, name: str) -> str:
+    """Where the link *name* leads, where nobody but root can have put it into *parent*; else empty."""
+    status = os.fstat(parent)
+    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return ""
+    return os.readlink(name, dir_fd=parent)
+
+
+def open_directory(parent: int, name: str, flags: int = _DIRECTORY) -> int:
     """The directory *name* in *parent*, never through a symbolic link: that raises `OSError` with ELOOP."""
     try:
-        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=parent)
     except NotADirectoryError:
         if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name) from None
@@ -219,11 +248,13 @@ def sweep(parent: int, name: str) -> None:
         os.unlink(TEMPORARY.format(name), dir_fd=parent)
 
 
-def make_directory(parent: int, name: str, mode: int) -> None:
+def make_directory(parent: int, name: str, mode: int, uid: int | None = None, gid: int | None = None) -> None:
     """Make the directory *name* with exactly *mode*, durably; `FileExistsError` where anything has the name."""
     os.mkdir(name, mode, dir_fd=parent)
     opened = open_directory(parent, name)
     try:
+        if uid is not None or gid is not None:
+            os.fchown(opened, -1 if uid is None else uid, -1 if gid is None else gid)
         os.fchmod(opened, mode)  # whatever the umask took away
         os.fsync(opened)
     finally:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     class Run(Protocol):
         """What runs a program: `command.run`, or a test's fake."""
 
-        def __call__(self, argv: Sequence[str], given: bytes = b"") -> Completed:
+        def __call__(self, argv: Sequence[str], *, given: bytes = b"") -> Completed:
             """Run it with *given* as its input; raise `CommandError`."""
 
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from guest_agent.actions.draft import Draft, owned, paths
 from guest_agent.actions.plan import Plan, Planned
@@ -20,6 +23,17 @@ if TYPE_CHECKING:
 
     Planner = Callable[[Document, Draft], Plan | None]
 
+#: The items that one field of the document is all about. Their modules bear their names.
+_OF_ONE_FIELD: Final = {
+    "timezone": "timezone",
+    "locale": "locale",
+    "ntp": "ntp",
+    "ca-certs": "ca_certs",
+    "write-files": "write_files",
+    "root-filesystem": "resize_rootfs",
+    "user-data": "user_data",
+}
+
 
 class Planning(NamedTuple):
     """The items that a document names, and why some of them cannot be planned."""
@@ -34,7 +48,7 @@ def plan_all(document: Document, system: System, state: State | None) -> Plannin
     plans: list[Planned] = []
     failures: dict[str, ItemError] = {}
     taken: dict[str, str] = {}
-    for item, planner in _planners().items():
+    for item, planner in _planners(document).items():
         draft.item = item
         try:
             planned = _plan(planner, document, draft, taken)
@@ -49,11 +63,21 @@ def plan_all(document: Document, system: System, state: State | None) -> Plannin
     return Planning(plans, failures)
 
 
-def _planners() -> dict[str, Planner]:
-    """What plans each item, in the order of `pv_channel.document.ITEMS`."""
+def _planners(document: Document) -> dict[str, Planner]:
+    """What plans each item, in the order of `pv_channel.document.ITEMS`; what *document* says nothing of is not loaded."""
     from guest_agent.actions import hostname, network, ssh_keys, users
+    from pv_channel.document import ITEMS
 
-    return {"hostname": hostname.plan, "users": users.plan, "ssh-keys": ssh_keys.plan, "network": network.plan}
+    planners: dict[str, Planner] = {
+        "hostname": hostname.plan,
+        "users": users.plan,
+        "ssh-keys": ssh_keys.plan,
+        "network": network.plan,
+    }
+    for item, field in _OF_ONE_FIELD.items():
+        if getattr(document, field) is not msgspec.UNSET:
+            planners[item] = import_module(f"guest_agent.actions.{item.replace('-', '_')}").plan
+    return {item: planners[item] for item in ITEMS if item in planners}
 
 
 def _plan(planner: Planner, document: Document, draft: Draft, taken: dict[str, str]) -> Planned | None:

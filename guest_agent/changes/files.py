@@ -154,10 +154,12 @@ class MakeLink(NamedTuple):
 
 
 class MakeDirectory(NamedTuple):
-    """Make the directory *path*, whose parent is there, or was made just before."""
+    """Make the directory *path*, whose parent is there, or was made just before; whose, where it is not to be root's."""
 
     path: str
     mode: int = DIRECTORY_MODE
+    uid: int | None = None
+    gid: int | None = None
 
     @property
     def follows(self) -> bool:
@@ -185,7 +187,7 @@ class MakeDirectory(NamedTuple):
         parent, name = split(self.path)
         with system.directory(parent) as opened:
             if not system.exists(self.path):
-                files.make_directory(opened, name, self.mode)
+                files.make_directory(opened, name, self.mode, self.uid, self.gid)
 
 
 def missing_parents(system: System, path: str) -> list[Change]:

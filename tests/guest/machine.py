@@ -80,7 +80,7 @@ class FakePrograms:
         #: What a call that starts like this comes to.
         self.endings: dict[str, Completed | CommandError] = {}
 
-    def __call__(self, argv: Sequence[str], given: bytes = b"") -> Completed:
+    def __call__(self, argv: Sequence[str], *, given: bytes = b"") -> Completed:
         call = " ".join(argv)
         self.calls.append(call)
         for start, ending in self.endings.items():

@@ -50,11 +50,13 @@ class RunCommand(NamedTuple):
 
     It has no state of its own, so it holds always: an item whose other changes hold has nothing to run either.
     It runs on a live machine only, and while *while_exists* is there (empty: always).
+    *quiet*: it says what is wrong and ends with status 0, so that a word of its is a failure.
     """
 
     argv: list[str]
     undo_argv: list[str]
     while_exists: str = ""
+    quiet: bool = False
 
     @property
     def follows(self) -> bool:
@@ -87,6 +89,8 @@ class RunCommand(NamedTuple):
             raise ItemError("command-failed", str(exc), exc.output) from None
         if status:
             raise ItemError("command-failed", f"'{' '.join(self.argv)}' ended with status {status}", output)
+        if self.quiet and output.strip():
+            raise ItemError("command-failed", f"'{' '.join(self.argv)}' had something to say", output)
 
     def _runs(self, system: System) -> bool:
         return system.live and (not self.while_exists or system.exists(self.while_exists))

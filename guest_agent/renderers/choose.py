@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from guest_agent.failure import ItemError
-from guest_agent.renderers import ifupdown, networkd
+from guest_agent.renderers import ifupdown, netplan, network_manager, networkd, sysconfig, wicked
 
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
@@ -39,7 +39,7 @@ class Renderer(Protocol):
 
 
 #: Who is asked first. netplan writes for the others, so it is the one to write for.
-RENDERERS: Final[tuple[Renderer, ...]] = (networkd, ifupdown)
+RENDERERS: Final[tuple[Renderer, ...]] = (netplan, networkd, network_manager, ifupdown, sysconfig, wicked)
 
 #: Where two are active, the one that the distribution (os-release's ID and ID_LIKE) is made with.
 _NATIVE: Final = {"suse": ("wicked", "NetworkManager"), "rhel": ("NetworkManager",), "fedora": ("NetworkManager",)}

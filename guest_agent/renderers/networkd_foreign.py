@@ -44,7 +44,7 @@ def masked(network: NetworkConfig, draft: Draft, suffix: str, keys: list[str]) -
     for key in keys:
         subject = _subject(key, network, draft.system)
         for path in _earlier(draft, f"{PREFIX}{key}{suffix}"):
-            if _matches(draft.system.text(path), key, subject, suffix):
+            if _matches(draft.text(path), key, subject, suffix):
                 draft.conflict(path, f"it is about {key} too and comes before ours; remove it, or let it match less")
                 mask = f"{DIRECTORY}/{path.rpartition('/')[2]}"
                 changes[mask] = MakeLink(mask, _MASK, owned=True)

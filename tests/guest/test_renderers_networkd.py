@@ -252,12 +252,12 @@ def test_a_device_that_could_not_be_made_is_deleted_before_the_old_files_are_rea
     old = machine.snapshot()
     machine.programs.endings["networkctl reconfigure"] = Completed(1, b"")
 
-    def run(argv: Any) -> Completed:
+    def run(argv: Any, *, given: bytes = b"") -> Completed:
         if list(argv) == ["networkctl", "reload"] and not (machine.root / "sys/class/net/br0").exists():
             machine.directory("sys/class/net/br0")
         if list(argv) == ["networkctl", "delete", "br0"]:
             (machine.root / "sys/class/net/br0").rmdir()
-        return machine.programs(argv)
+        return machine.programs(argv, given=given)
 
     machine.system.run = run
     bridge = {"ethernets": {"eth0": {}}, "bridges": {"br0": {"interfaces": ["eth0"]}}}

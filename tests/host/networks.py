@@ -7,6 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from host_agent.formats.formats import converted
+from pv_channel.document import from_values
+
 #: cloud-init's own examples of version 1 ("Networking config Version 1"), and what they mean in version 2.
 VERSION1: dict[str, tuple[str, dict[str, Any]]] = {
     "one card by DHCP": (
@@ -401,3 +404,24 @@ def has_addresses(card: dict[str, Any]) -> bool:
     """Whether a card has addresses or routes, and so is no member of anything."""
     names = ("dhcp4", "dhcp6", "accept-ra", "addresses", "gateway4", "gateway6", "routes")
     return any(card.get(name) for name in names)
+
+
+def meaning(values: object) -> Any:
+    """A network without the liberties that version 2 gives: gateways are routes, an empty thing is none, a default is unsaid."""
+    network = from_values({"instance-id": "i", "network": values}).network
+    plain = converted(values, "v2", "v2")["network"]
+    for kind in ("ethernets", "bonds", "bridges", "vlans"):
+        for name, part in plain.get(kind, {}).items():
+            routes = network.all()[name].all_routes()  # type: ignore[union-attr]  # there is one
+            defaults = ("0.0.0.0/0", "::/0")
+            found = {(r.version, "default" if r.to in defaults else r.to, r.via, r.metric) for r in routes}
+            for gone in ("gateway4", "gateway6", "routes"):
+                part.pop(gone, None)
+            part["all-routes"] = found
+            servers = part.pop("nameservers", {})
+            part["nameservers"] = [set(servers.get("addresses", [])), set(servers.get("search", []))]
+            if part.get("parameters", {}).get("mode") == "balance-rr" or part.get("parameters") == {}:
+                part["parameters"].pop("mode", None)
+            if not part.get("parameters"):
+                part.pop("parameters", None)
+    return plain

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -22,7 +23,8 @@ from host_agent.formats.netmask import mask_of, prefix_length
 from host_agent.yaml_values import parse
 from pv_channel.document import from_values
 from pv_channel.errors import BadDocument
-from tests.host.networks import OPENSTACK, VERSION1, for_openstack, for_version1, networks
+from tests.host.damage import damaged
+from tests.host.networks import OPENSTACK, VERSION1, for_openstack, for_version1, meaning, networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,27 +245,6 @@ def test_an_error_about_the_target_names_the_place_in_the_source() -> None:
                 FILE, None, "openstack")  # fmt: skip
 
 
-def meaning(values: object) -> Any:
-    """A network without the liberties that version 2 gives: gateways are routes, an empty thing is none, a default is unsaid."""
-    network = from_values({"instance-id": "i", "network": values}).network
-    plain = converted(values, "v2", "v2")["network"]
-    for kind in ("ethernets", "bonds", "bridges", "vlans"):
-        for name, part in plain.get(kind, {}).items():
-            routes = network.all()[name].all_routes()  # type: ignore[union-attr]  # there is one
-            defaults = ("0.0.0.0/0", "::/0")
-            found = {(r.version, "default" if r.to in defaults else r.to, r.via, r.metric) for r in routes}
-            for gone in ("gateway4", "gateway6", "routes"):
-                part.pop(gone, None)
-            part["all-routes"] = found
-            servers = part.pop("nameservers", {})
-            part["nameservers"] = [set(servers.get("addresses", [])), set(servers.get("search", []))]
-            if part.get("parameters", {}).get("mode") == "balance-rr" or part.get("parameters") == {}:
-                part["parameters"].pop("mode", None)
-            if not part.get("parameters"):
-                part.pop("parameters", None)
-    return plain
-
-
 def heeding_routers(values: dict[str, Any]) -> dict[str, Any]:
     """OpenStack has no word for DHCPv6 that does not hear the router first, which is what it means without a word, too."""
     for kind in ("ethernets", "bonds", "bridges", "vlans"):
@@ -315,6 +296,19 @@ def test_the_published_examples_go_back_into_version_1(meant: dict[str, Any]) ->
 @pytest.mark.parametrize("meant", [meant for _, meant in OPENSTACK.values()], ids=OPENSTACK)
 def test_the_published_examples_go_back_into_openstack(meant: dict[str, Any]) -> None:
     there_and_back({"version": 2, **meant}, "openstack")
+
+
+EXAMPLES: list[Any] = [parse(text).values for text, _ in VERSION1.values()]
+EXAMPLES += [json.loads(json.dumps(values)) for values, _ in OPENSTACK.values()]
+
+
+@given(damaged(EXAMPLES))
+@settings(ROUND, max_examples=500)
+def test_no_values_whatsoever_raise_anything_but_a_bad_document(values: Any) -> None:
+    inner = values["network"] if isinstance(values, dict) and "network" in values else values
+    for target in ("v1", "v2", "openstack"):
+        with contextlib.suppress(BadDocument):
+            converted(values, recognised(inner) or "v1", target)
 
 
 def test_one_dns_server_for_all_is_a_service_of_openstack_and_one_for_some_is_not() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from functools import cache
@@ -21,6 +20,7 @@ from host_agent.document_file import parse_text
 from host_agent.errors import BadFile
 from host_agent.schema import schema
 from host_agent.yaml_values import parse
+from tests.host.damage import damaged
 from tests.host.networks import OPENSTACK, VERSION1, networks
 from tests.protocol.blocks import Case, read
 
@@ -130,45 +130,10 @@ def test_every_network_that_the_agent_takes_validates(network: dict[str, Any]) -
     assert errors(values) == []
 
 
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 70000), st.floats(allow_nan=False), st.text(max_size=8),
-    st.sampled_from(["default", "root", "192.0.2.1", "192.0.2.1/24", "FD00::1/64", "00:16:3E:01:02:03", "0644", "644", "/etc/x",
-                     "eth0", " ", "", "ALL=(ALL) ALL", "guest", "tcp", "UTC", "C", "a.b", "2027-01-31"]),
-    st.sampled_from([[], {}, [""], ["a"], {"a": []}]),
-)  # fmt: skip
+DOCUMENTS = [json.loads(case["json"]) for case in GOOD]
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> Any:
-    """A good document in which a value was replaced, left out or added."""
-    values = json.loads(draw(st.sampled_from(GOOD))["json"])
-    for _ in range(draw(st.integers(1, 3))):
-        places = [place for place in _places(values) if place]
-        if not places:
-            break
-        *outer, last = draw(st.sampled_from(places))
-        inside = values
-        for step in outer:
-            inside = inside[step]
-        deed = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
-        if deed == "replace":
-            inside[last] = copy.deepcopy(draw(SCALARS))
-        elif deed == "remove":
-            del inside[last]
-        elif isinstance(inside, list):
-            inside.append(copy.deepcopy(inside[last]))
-        else:
-            name = draw(st.sampled_from(["name", "absent", "mtu", "to", "via", "check", "path", "x"]))
-            inside[name] = copy.deepcopy(draw(SCALARS))
-    return values
-
-
-def _places(values: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    steps = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
-    return [here, *(place for step, value in steps for place in _places(value, (*here, step)))]
-
-
-@given(damaged())
+@given(damaged(DOCUMENTS))
 @settings(SLOW, max_examples=300)
 def test_what_the_agent_takes_the_schema_takes(values: Any) -> None:
     if agent_takes(values):

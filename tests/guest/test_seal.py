@@ -307,9 +307,9 @@ def test_what_would_write_again_is_stopped_first(machine: Machine) -> None:
     seen = []
 
     class Programs(FakePrograms):
-        def __call__(self, argv: Sequence[str]) -> Completed:
+        def __call__(self, argv: Sequence[str], *, given: bytes = b"") -> Completed:
             seen.append((" ".join(argv), seed.exists()))
-            return super().__call__(argv)
+            return super().__call__(argv, given=given)
 
     machine.system.run = Programs()
     assert sealed(machine) == 0

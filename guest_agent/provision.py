@@ -275,13 +275,14 @@ class Provisioner:
         return self._state
 
     def _recover(self) -> tuple[list[str], bool]:
-        if not self._store.exists(JOURNAL) and not self._store.exists(STATE):
+        if not self._store.has_traces():
             return [], True
         with self._store.lock():
             return self._recover_locked()
 
     def _recover_locked(self) -> tuple[list[str], bool]:
         sentences = []
+        self._store.sweep()
         try:
             self._state, self._loaded = self._store.state(), True
         except ValueError as exc:

@@ -91,6 +91,17 @@ class Store:
             files.sweep(opened, name)
             files.remove(opened, name)
 
+    def sweep(self) -> None:
+        """Remove what a killed `write` left; raise `OSError`."""
+        with self._system.directory(DIRECTORY) as opened:
+            for name in (STATE, JOURNAL):
+                files.sweep(opened, name)
+
+    def has_traces(self) -> bool:
+        """Whether a document was ever begun here."""
+        names = (STATE, JOURNAL)
+        return any(map(self.exists, (*names, *map(files.TEMPORARY.format, names))))
+
     def set_aside(self, name: str) -> str:
         """Keep a damaged file for a person to look at, out of the way; its new path."""
         content = self.read(name) or b""

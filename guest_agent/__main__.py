@@ -74,7 +74,18 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help="how long a machine's first boot waits for the host, and how long --once does (default: %(default)g)",
     )
+    _add_hand_to(parser)
     _add_registry(parser)
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    """The verb has no arguments."""
+
+
+def _add_hand_to(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hand-to", metavar="cloud-init", choices=["cloud-init"], help="make documents cloud-init's seed, and let it do the rest"
+    )
 
 
 def _add_channels(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +102,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def _add_install(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", default="/", help="the system to install into (default: the running one)")
     parser.add_argument("--agent", metavar="PATH", help="where pv-guest-agent is in that system (default: in /usr/local/bin)")
+    _add_hand_to(parser)
     parser.add_argument("--uninstall", action="store_true", help="remove what install put there")
 
 
@@ -141,6 +153,12 @@ def _plan(parsed: argparse.Namespace) -> int:
     return show(parsed)
 
 
+def _user_data(parsed: argparse.Namespace) -> int:
+    from guest_agent.user_data import run
+
+    return run(parsed)
+
+
 def _install(parsed: argparse.Namespace) -> int:
     from guest_agent.install import install_or_remove
 
@@ -171,6 +189,9 @@ _VERBS: Final = {
     "run": _Verb("serve the channel", "Find the channel, answer the host, apply what it sends.", _add_run, _run),
     "channels": _Verb("show this guest's channels", "Names, ttys and owners.", _add_channels, _channels),
     "plan": _Verb("show what a document would change", "Every diff and every command; nothing is touched.", _add_plan, _plan),
+    "user-data": _Verb(
+        "run the scripts of user-data", "Those that never began, once; started by its unit.", _add_nothing, _user_data
+    ),
     "install": _Verb("put the udev rule and the units in place", "Repeating it is safe.", _add_install, _install),
     "seal": _Verb("make this machine a template", "Shows what it will do and asks; undone by nothing.", _add_seal, _seal),
 }

@@ -35,6 +35,7 @@ NETWORK_CONFIG: Final = f"{SEED}/network-config"
 SEED_FILES: Final = (META_DATA, USER_DATA, VENDOR_DATA, NETWORK_CONFIG)
 #: A seed holds password hashes and private keys.
 SEED_MODE: Final = 0o600
+_FRAGMENTS: Final = "/etc/cloud/cloud.cfg.d"
 _RUN: Final = "/run/cloud-init"
 _UNIT: Final = "cloud-init-local.service"
 _MAX_BYTES: Final = 256 * 1024
@@ -79,6 +80,23 @@ def is_enabled(system: System) -> bool:
 def has_configured(system: System, instance_id: str) -> bool:
     """Whether it has begun with this instance: most of what it does, it does once for each."""
     return system.exists(f"/var/lib/cloud/instances/{instance_id}")
+
+
+def has_finished(system: System) -> bool:
+    """Whether it came to its end in this boot."""
+    return system.exists(f"{_RUN}/result.json")
+
+
+def check_sources(system: System) -> None:
+    """Raise `ItemError` where the list of data sources leaves the seed's out; the last file that has a list counts."""
+    paths = [f"{_FRAGMENTS}/{name}" for name in system.names(_FRAGMENTS) if name.endswith(".cfg")]
+    for path in [*reversed(paths), "/etc/cloud/cloud.cfg"]:
+        lists = [line for line in system.text(path).splitlines() if line.startswith("datasource_list:")]
+        if lists:
+            if "NoCloud" not in lists[-1]:
+                problem = f"{path} has a datasource_list without NoCloud; add it there"
+                raise ItemError("needs-cloud-init", problem)
+            return
 
 
 def runs_in_this_boot(system: System) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from guest_agent import files
+from guest_agent.cloud_init import is_installed
 from guest_agent.directories import make_directories
 from guest_agent.registry import shared
 from guest_agent.system import System, split
@@ -48,6 +49,12 @@ PIECES: Final = (
     Piece("udev/pv-channel-coldplug", f"{HELPERS}/pv-channel-coldplug", 0o755),
     Piece("systemd/pv-guest-agent@.service", UNIT, 0o644),
     Piece("systemd/pv-channel-coldplug.service", LINK_TARGET, 0o644),
+    Piece("systemd/pv-user-data.service", f"{UNITS}/pv-user-data.service", 0o644),
+)
+#: What has documents handed to cloud-init, besides.
+HANDING: Final = (
+    Piece("systemd/hand-to-cloud-init.conf", f"{UNIT}.d/hand-to-cloud-init.conf", 0o644),
+    Piece("cloud-init/95-pv-guest-agent.cfg", "/etc/cloud/cloud.cfg.d/95-pv-guest-agent.cfg", 0o644),
 )
 
 
@@ -62,7 +69,7 @@ def install_or_remove(arguments: argparse.Namespace) -> int:
         if arguments.uninstall:
             remove(system)
         else:
-            install(system, agent_path(system, arguments.agent))
+            install(system, agent_path(system, arguments.agent), hand_off=arguments.hand_to is not None)
     except NotInstalled as exc:
         sys.stderr.write(f"pv-guest-agent: {exc}\n")
         return 1
@@ -74,12 +81,16 @@ def install_or_remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def install(system: System, agent: str) -> None:
+def install(system: System, agent: str, *, hand_off: bool = False) -> None:
     """Write every piece that is not as it should be, and say so. Raise `NotInstalled` or `OSError`; repeating it goes on."""
     if not system.exists(PYTHON):
         raise NotInstalled(f"{system.file(PYTHON)}, which the helper needs, is missing; Debian: apt-get install python3-minimal")
-    for piece in PIECES:
+    if hand_off and not is_installed(system):
+        raise NotInstalled(f"under {system.root or '/'} is no cloud-init to hand documents to; install the package")
+    for piece in (*PIECES, *(HANDING if hand_off else ())):
         _write(system, piece, _content(piece, agent))
+    if not hand_off:
+        _remove(system, [piece.target for piece in HANDING])
     directory, name = split(LINK)
     make_directories(system, directory)
     with system.directory(directory) as opened:
@@ -91,17 +102,25 @@ def install(system: System, agent: str) -> None:
 
 def remove(system: System) -> None:
     """Remove every piece that is there, and say so; what the agent configured stays, and so does its key."""
-    for target in (LINK, *(piece.target for piece in PIECES)):
+    _remove(system, [LINK, *(piece.target for piece in (*PIECES, *HANDING))])
+    if system.exists(HELPERS):
+        directory, name = split(HELPERS)
+        with system.directory(directory) as opened:
+            files.remove_directory(opened, name)
+
+
+def _remove(system: System, targets: list[str]) -> None:
+    for target in targets:
         if not system.exists(target):
             continue
         directory, name = split(target)
         with system.directory(directory) as opened:
             files.remove(opened, name)
         _say(f"removed   {system.file(target)}")
-    if system.exists(HELPERS):
-        directory, name = split(HELPERS)
-        with system.directory(directory) as opened:
-            files.remove_directory(opened, name)
+        if directory == f"{UNIT}.d":
+            above, name = split(directory)
+            with system.directory(above) as opened:
+                files.remove_directory(opened, name)
 
 
 def differences(system: System) -> tuple[str | None, list[str]]:

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 def news(system: System, state: State) -> list[ItemResult]:
     """What is known by now of the items that are pending in *state*; empty while that is nothing. Raises nothing."""
-    from guest_agent import cloud_init, user_data_run
+    from guest_agent.cloud_init import USER_DATA
+    from guest_agent.cloud_init import result as result_of_cloud_init
+    from guest_agent.user_data_run import result as result_of_scripts
 
     found = []
     for item in state.result.items:
         if item.outcome is not Outcome.PENDING:
             continue
-        handed = item.item == "cloud-init" or cloud_init.USER_DATA in state.owned.get(item.item, {})
-        known = cloud_init.result(system, state.target, item.item) if handed else user_data_run.result(system, state.target)
+        handed = item.item == "cloud-init" or USER_DATA in state.owned.get(item.item, {})
+        known = result_of_cloud_init(system, state.target, item.item) if handed else result_of_scripts(system, state.target)
         if known is not None:
             found.append(known)
     return found

@@ -36,8 +36,8 @@ _DONE: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
 class Provisioner:
     """What makes the machine of *system* what documents say, one generation after another."""
 
-    def __init__(self, system: System, agent_version: str) -> None:
-        self._system, self._version = system, agent_version
+    def __init__(self, system: System, agent_version: str, *, hand_off: bool = False) -> None:
+        self._system, self._version, self._hand_off = system, agent_version, hand_off
         self._store = Store(system)
         self._state: State | None = None
         self._loaded = False
@@ -138,7 +138,7 @@ class Provisioner:
             known = refused(0, "io-error", f"the state cannot be read: {exc}")
         if known is not None and known.outcome is Outcome.REFUSED:
             return messages.Planned(known.generation, reason=known.reason, path=known.path, detail=known.detail)
-        planning = plan_all(document, self._system, self._state)
+        planning = plan_all(document, self._system, self._state, hand_off=self._hand_off)
         return preview(planning, _target(document).generation, self._system, MAX_STEPS_BYTES if limit is None else limit)
 
     def _refusal(self, document: Document, vm_uuid: str | None) -> Result | None:
@@ -188,18 +188,16 @@ class Provisioner:
         if target.digest != state.target.digest:
             detail = f"generation {generation} is in force and says something else; a changed document has a new generation"
             return refused(generation, "generation-reused", detail, "generation")
-        from guest_agent.host_keys import host_keys
-
         items = [item if item.outcome not in _DONE else ItemResult(item.item, Outcome.UNCHANGED, detail=item.detail)
                  for item in state.result.items]  # fmt: skip
-        return Result(generation, Outcome.UNCHANGED, items, host_keys(self._system))
+        return Result(generation, Outcome.UNCHANGED, items, self._host_keys())
 
     def _become(self, document: Document, progress: Callable[[int, str], None], confirming: Confirming | None) -> Result:
         from guest_agent.actions.planning import plan_all
         from guest_agent.transaction import RolledBack, Transaction
 
         target = _target(document)
-        plans, failures = plan_all(document, self._system, self._state)
+        plans, failures = plan_all(document, self._system, self._state, hand_off=self._hand_off)
         if failures:
             return self._answer(target, Outcome.FAILED, _failed_items(plans, failures))
         items = [ItemResult(plan.item, _outcome(plan), detail=plan.detail) for plan in plans]
@@ -253,9 +251,15 @@ class Provisioner:
         return msgspec.structs.replace(answer, detail=detail)
 
     def _answer(self, target: Target, outcome: Outcome, items: list[ItemResult]) -> Result:
+        return Result(target.generation, outcome, items, self._host_keys())
+
+    def _host_keys(self) -> list[str]:
+        """This machine's ssh host keys; none where cloud-init is still to make others."""
         from guest_agent.host_keys import host_keys
 
-        return Result(target.generation, outcome, items, host_keys(self._system))
+        if self._hand_off and (self._state is None or self._state.pending):
+            return []
+        return host_keys(self._system)
 
     def _in_force(self) -> State | None:
         """The state as of the last look; one that cannot be read is none, and `recover` says so."""

@@ -20,7 +20,7 @@ SLACK_SECTORS: Final = 2 * 2048
 SLACK_BYTES: Final = 16 * 1024 * 1024
 _BLOCKS: Final = "/sys/class/block"
 _EXT: Final = ("ext2", "ext3", "ext4")
-#: ext4's superblock (Linux, Documentation/filesystems/ext4/super.rst): blocks, size of one, magic, and the upper half of the first.
+#: ext4's superblock (Linux, Documentation/filesystems/ext4/super.rst): blocks, size of one, magic, upper half of the first.
 _EXT_AT: Final = 1024
 _EXT_MAGIC: Final = 0xEF53
 #: _IOR('X', 100, struct xfs_fsop_geom_v1): eight words, then the blocks of data (ioctl_xfs_fsgeometry(2)).
@@ -29,7 +29,7 @@ _XFS_SIZE: Final = 0x70
 
 
 class Root(NamedTuple):
-    """A mounted file system: of which kind, on which device of the kernel's, which partition of which disk that is (0: none)."""
+    """A mounted file system: of which kind, on which device, and which partition of which disk that is (0: none)."""
 
     mount: str
     kind: str

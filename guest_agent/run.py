@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         channel = _claimed(arguments.channel, arguments.registry)
         system = System(arguments.root)
-        ours = _ours(channel, system, arguments.wait, began, log)
+        provisioner = Provisioner(system, VERSION, hand_off=arguments.hand_to is not None)
+        ours = _ours(channel, system, provisioner, arguments.wait, began, log)
         ttys, missing = _search(arguments.channel, arguments.tty)
         certain = arguments.tty is not None
         gc.freeze()  # what is loaded stays loaded
@@ -48,11 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def _ours(channel: bytes, system: System, wait: float, began: float, log: Log) -> Ours:
+def _ours(channel: bytes, system: System, provisioner: Provisioner, wait: float, began: float, log: Log) -> Ours:
     """Who we are and whom we believe. A file of trusted keys that is none is an error before anything else happens."""
     believed = Believed(system)
     key = our_key(system, log)
-    provisioner = Provisioner(system, VERSION)
     recovered = provisioner.recover()
     if recovered is not None:
         log.alert(recovered)

@@ -27,11 +27,11 @@ SCRIPT_SECONDS: Final = 3600.0
 LOCK_SECONDS: Final = 900.0
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001  every verb is given them
     """The exit status: 0 where every script ended with 0, or there was none to run."""
     log = Log()
     try:
-        return Runner(System(arguments.root, run=partial(command.run, seconds=SCRIPT_SECONDS)), log).run()
+        return Runner(System(run=partial(command.run, seconds=SCRIPT_SECONDS)), log).run()
     except (OSError, ValueError, Busy) as exc:
         log.fail(f"the scripts of user-data in {DIRECTORY}: {exc}")
         return 1

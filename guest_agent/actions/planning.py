@@ -42,13 +42,16 @@ class Planning(NamedTuple):
     failures: dict[str, ItemError]
 
 
-def plan_all(document: Document, system: System, state: State | None) -> Planning:
-    """Each item that *document* names and the changes that it needs, given what is in force."""
+def plan_all(document: Document, system: System, state: State | None, *, hand_off: bool = False) -> Planning:
+    """Each item that *document* names and the changes that it needs, given what is in force.
+
+    *hand_off*: there is one item, which hands the whole document to cloud-init.
+    """
     draft = Draft(system, document, state)
     plans: list[Planned] = []
     failures: dict[str, ItemError] = {}
     taken: dict[str, str] = {}
-    for item, planner in _planners(document).items():
+    for item, planner in (_handing() if hand_off else _planners(document)).items():
         draft.item = item
         try:
             planned = _plan(planner, document, draft, taken)
@@ -63,15 +66,23 @@ def plan_all(document: Document, system: System, state: State | None) -> Plannin
     return Planning(plans, failures)
 
 
+def _handing() -> dict[str, Planner]:
+    from guest_agent.actions import hand_off
+
+    return {hand_off.ITEM: hand_off.plan}
+
+
 def _planners(document: Document) -> dict[str, Planner]:
     """What plans each item, in the order of `pv_channel.document.ITEMS`; what *document* says nothing of is not loaded."""
-    from guest_agent.actions import hostname, network, ssh_keys, users
+    from guest_agent.actions import hostname, identity, network, ssh_keys, sshd, users
     from pv_channel.document import ITEMS
 
     planners: dict[str, Planner] = {
+        "identity": identity.plan,
         "hostname": hostname.plan,
         "users": users.plan,
         "ssh-keys": ssh_keys.plan,
+        "sshd": sshd.plan,
         "network": network.plan,
     }
     for item, field in _OF_ONE_FIELD.items():

@@ -63,7 +63,9 @@ def _handed(document: Document, user_data: str, draft: Draft) -> Plan:
     }
     changes += cloud_init.seed(draft, files, _CURE)
     if cloud_init.has_configured(draft.system, instance):
-        return Plan(changes, "with cloud-init, which has begun with this instance: what it does once it does not do again")
+        detail = "with cloud-init, which has begun with this instance: what it does once it does not do again"
+        return Plan(changes, detail, pending=not cloud_init.has_finished(draft.system))
+    cloud_init.check_sources(draft.system)
     return Plan(changes, f"handed to cloud-init, {cloud_init.when(draft.system)}", pending=True)
 
 

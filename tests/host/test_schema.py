@@ -43,6 +43,13 @@ def validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
 
 
+@cache
+def definitions() -> dict[str, Any]:
+    """The schemas of the parts."""
+    found: dict[str, Any] = schema()["$defs"]
+    return found
+
+
 def errors(values: object) -> list[str]:
     """What the schema finds wrong."""
     return [f"{error.json_path}: {error.message}" for error in validator().iter_errors(values)]
@@ -145,7 +152,7 @@ KINDS = sorted(schema_module._SAID, key=lambda kind: kind.__name__)
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_value_has_a_description_and_an_example_that_is_one(kind: type[Value]) -> None:
-    made = schema()["$defs"][kind.__name__]
+    made = definitions()[kind.__name__]
     assert len(made["description"].split()) > 3
     secret_or_long = kind.__name__ in ("PemCertificate", "SshPrivateKey", "SshCertificate")
     assert ("examples" in made) is not secret_or_long
@@ -164,7 +171,7 @@ def test_what_a_value_takes_its_schema_takes(kind: type[Value], data: st.DataObj
         kind(text)
     except ValueError:
         return
-    made = schema()["$defs"][kind.__name__]
+    made = definitions()[kind.__name__]
     assert jsonschema.Draft202012Validator(made).is_valid(text)
 
 

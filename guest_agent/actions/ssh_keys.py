@@ -15,9 +15,9 @@ import msgspec
 from guest_agent import homes
 from guest_agent.accounts import defaults
 from guest_agent.actions import block
+from guest_agent.actions.labels import relabelled
 from guest_agent.actions.plan import Plan
 from guest_agent.changes.keys import WriteKeys
-from guest_agent.changes.running import RunCommand
 from guest_agent.failure import ItemError
 
 if TYPE_CHECKING:
@@ -51,13 +51,6 @@ def plan(document: Document, draft: Draft) -> Plan | None:
     details += [f"{home.user}: none any more" for home in left.values() if home.user not in wanted]
     still = tuple((path, user) for path, user in draft.before.items() if path not in left and user not in wanted)
     return Plan(changes, ", ".join(details), still=still)
-
-
-def relabelled(draft: Draft, path: str) -> list[Change]:
-    """What gives *path* the SELinux labels that the policy has for it, on a machine that has SELinux."""
-    if not draft.system.exists("/usr/sbin/restorecon"):
-        return []
-    return [RunCommand(["restorecon", "-R", path], [], while_exists="/sys/fs/selinux/enforce")]
 
 
 def _left(document: Document, draft: Draft, wanted_paths: set[str]) -> dict[str, Home]:

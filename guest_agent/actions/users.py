@@ -15,8 +15,8 @@ import msgspec
 
 from guest_agent.accounts import user as one_user
 from guest_agent.accounts.edit import Accounts
+from guest_agent.actions.labels import relabelled
 from guest_agent.actions.plan import Plan
-from guest_agent.actions.ssh_keys import relabelled
 from guest_agent.changes.accounts import EditAccounts
 from guest_agent.changes.files import missing_parents
 from guest_agent.changes.home import MakeHome

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from host_agent.document_file import located, text_of, text_of_bytes
+from host_agent.document_file import MAX_FILE_BYTES, located, text_of, text_of_bytes
 from host_agent.errors import BadFile
 from host_agent.formats import FORMATS
 from host_agent.formats.formats import converted, recognised
@@ -55,6 +55,6 @@ def _read(file: Path | None) -> tuple[str, Path]:
     if file is not None and str(file) != "-":
         return text_of(file), file
     try:
-        return text_of_bytes(sys.stdin.buffer.read(), _STDIN), _STDIN
+        return text_of_bytes(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), _STDIN), _STDIN
     except OSError as exc:
         raise BadFile(f"{_STDIN}: {exc.strerror}") from None

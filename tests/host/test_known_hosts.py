@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import hmac
+import json
 import sqlite3
 from base64 import b64decode
 from typing import TYPE_CHECKING
 
 import pytest
 
+from host_agent import ledger_schema
 from host_agent.__main__ import main
 from host_agent.document_file import Wanted, wanted
 from host_agent.host_names import is_certified, names_of, remember
@@ -231,10 +233,10 @@ def test_a_push_puts_names_and_keys_on_record(dom0: Dom0, tmp_path: Path) -> Non
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date_by_whoever_opens_it(dom0: Dom0) -> None:
-    dom0.settle("vm1", DOCUMENT, [ED25519])
+    dom0.state.mkdir(mode=0o700)
     db = sqlite3.connect(dom0.state / "ledger.sqlite")
-    for column in ("names", "certified"):
-        db.execute(f"ALTER TABLE vm DROP COLUMN {column}")
+    db.executescript(ledger_schema._STEPS[0])
+    db.execute("INSERT INTO vm (key, name, host_keys) VALUES ('vm1', 'vm1', ?)", (json.dumps([ED25519]),))
     db.execute("PRAGMA user_version = 1")
     db.commit()
     db.close()
@@ -242,5 +244,6 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_by_whoever_opens_it
     (vm,) = view.all()
     view.close()
     assert (vm["vm"], vm["names"], vm["host-keys"]) == ("vm1", [], [ED25519])
-    dom0.settle("vm1", DOCUMENT, [ED25519])
+    dom0.settle("vm1", DOCUMENT, [])
     assert dom0.run() == 0
+    assert dom0.out == [f"{','.join(NAMES)} {BARE}"]

@@ -16,7 +16,7 @@ from pv_channel.document import MAX_GENERATION, parse
 from pv_channel.errors import BadDocument
 from pv_channel.greeting import uuid_text
 from pv_channel.messages import MAX_DOCUMENT_BYTES
-from pv_channel.planned import is_possible, lines, values
+from pv_channel.planned import lines, problem, values
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def show(arguments: argparse.Namespace) -> int:
         print(msgspec.json.format(msgspec.json.encode(values(planned)), indent=2).decode())
     else:
         print("\n".join(lines(planned)))
-    return 0 if is_possible(planned) else 1
+    return 1 if problem(planned) else 0
 
 
 def _read(path: str) -> bytes:

@@ -9,7 +9,8 @@ from pv_channel.messages import MAX_DETAIL, MAX_LOG_LINE
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from pv_channel.messages import Result
+    from host_agent.notices import Settlement
+    from pv_channel.messages import ItemResult, Result
 
 #: An ssh public key is ASCII and as long as an RSA key of 16,384 bits.
 _MAX_KEY: Final = 2048
@@ -34,6 +35,11 @@ def item_value(item: str, outcome: str, reason: str, detail: str, log: list[str]
     }  # fmt: skip
 
 
+def item_values(items: list[ItemResult]) -> list[dict[str, Any]]:
+    """Each item as JSON values."""
+    return [item_value(item.item, item.outcome.value, _word(item.reason), item.detail, item.log) for item in items]
+
+
 def result_values(result: Result) -> dict[str, Any]:
     """The whole as JSON values, everything in it printable ASCII."""
     return {
@@ -41,18 +47,27 @@ def result_values(result: Result) -> dict[str, Any]:
         "path": printable(result.path, MAX_DETAIL),
         "detail": printable(result.detail, MAX_DETAIL),
         "milliseconds": result.milliseconds,
-        "items": [item_value(i.item, i.outcome.value, _word(i.reason), i.detail, i.log) for i in result.items],
+        "items": item_values(result.items),
         "host-keys": [printable(key, _MAX_KEY) for key in result.host_keys],
     }
 
 
-def why(result: Result) -> str:
-    """Why a result is not a good one, in one line: what the guest said of the whole, else of the first item that failed."""
-    failed = next((item for item in result.items if item.outcome.value in ("failed", "refused")), None)
-    if failed is not None and not _word(result.reason):
+def item_text(item: ItemResult) -> str:
+    """One item in one line."""
+    parts = [f"{printable(item.item, 40)} {item.outcome.value}", printable(_word(item.reason), 40), printable(item.detail, 200)]
+    return ": ".join(part for part in parts if part)
+
+
+def why(settlement: Settlement) -> str:
+    """Why it is not a good one, in one line: what the guest said of the whole, else of the first item that failed."""
+    result = settlement.result
+    failed = next((item for item in settlement.items if item.outcome.value in ("failed", "refused")), None)
+    if failed is not None and (result is None or not _word(result.reason)):
         parts = [printable(failed.item, 40), printable(_word(failed.reason), 40), printable(failed.detail, MAX_DETAIL)]
-    else:
+    elif result is not None:
         parts = [printable(result.path, 200), printable(_word(result.reason), 40), printable(result.detail, MAX_DETAIL)]
+    else:
+        parts = []
     return ": ".join(part for part in parts if part)
 
 

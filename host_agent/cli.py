@@ -62,6 +62,10 @@ def _push(verb: argparse.ArgumentParser) -> None:
     where.add_argument("--socket", type=Path, metavar="PATH", help="the channel's unix socket")
     where.add_argument("--pty", type=Path, metavar="PATH", help="the channel's terminal, for connection=pty")
     verb.add_argument("--uuid", metavar="UUID", help="the VM's uuid (default: the document's, else the file's name if it is one)")
+    dry_run = "ask the guest what it would change, and print that; nothing is sent, touched or counted"
+    verb.add_argument("--dry-run", action="store_true", help=dry_run)
+    no_wait = "end with the guest's answer, even where items are under way that take longer (user-data)"
+    verb.add_argument("--no-wait", action="store_true", help=no_wait)
     how_long = "give up after S seconds (default: %(default)g)"
     verb.add_argument("--timeout", type=_seconds, default=PUSH_SECONDS, metavar="S", help=how_long)
     _channel(verb)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One conversation with one guest: greet until answered, judge its key, provision, ask now and then whether it is there.
+"""One conversation with one guest: greet until answered, judge its key, deliver, ask now and then whether it is there.
 
 It is told bytes and the time, and never asks for either; `host_agent.drive` is what tells it. What it writes to the ledger
 must be committed before what it has to send is sent.
@@ -8,19 +8,16 @@ must be committed before what it has to send is sent.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from host_agent.generation import InForce, is_in_force, to_send
-from host_agent.host_names import remember
+from host_agent.delivery import Delivery
+from host_agent.generation import InForce
 from host_agent.judgement import judge, refusal_text
-from host_agent.ledger import Known
-from host_agent.notices import Notice, Settlement, What
+from host_agent.notices import Notice, What
 from host_agent.standing import State
 from host_agent.timing import DEFAULT, Timing
 from pv_channel.errors import PeerError
-from pv_channel.messages import Outcome, Ping, Pong, Progress, Provision, Result
+from pv_channel.messages import Ping, Pong
 from pv_channel.session import FromGuest, Heard, Host, Lost, Refused, Sealed
 from pv_channel.states import State as End
 from pv_channel.text import printable
@@ -29,22 +26,12 @@ from pv_channel.trust import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from host_agent.confirmation import Asked, Verdict
     from host_agent.document_file import Wanted
     from host_agent.keys import Identity
     from host_agent.ledger import Ledger
-    from pv_channel.messages import GuestMessage
+    from pv_channel.messages import GuestMessage, Hello, HostMessage
     from pv_channel.session import HostEvent
-
-_GOOD: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
-
-
-class _Sent(NamedTuple):
-    """A document that is under way."""
-
-    wanted: Wanted
-    generation: int
-    give_up: float
-
 
 class Conversation:
     """The host's part over one byte stream. What takes *now* may change `next_deadline` and what there is to send."""
@@ -59,6 +46,7 @@ class Conversation:
         *,
         now: float,
         timing: Timing = DEFAULT,
+        dry_run: bool = False,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.end = Host(
@@ -69,19 +57,25 @@ class Conversation:
         self._wanted, self._ledger, self._tell, self._timing = wanted, ledger, tell, timing
         self._greetings = 0
         self._greeted_at = now - timing.between_greetings
-        self._agent = ""
-        self._known = Known()
-        self._guest = InForce("", 0, "")
-        self._sent: _Sent | None = None
-        self._confirming = False
+        self._dry_run = dry_run
+        self._delivery = Delivery(wanted, ledger, tell, self._say, timing, dry_run=dry_run)
         self._pings = 0
         self._ping_open = False
+        self._asking_whether_in_force = False
 
     def want(self, wanted: Wanted, now: float) -> None:
         """The guest should become *wanted* from now on: now if it can be said now, else as soon as it can."""
-        self._wanted = wanted
-        if self.end.state is End.SEALED and self._sent is None:
-            self._provision(now)
+        self._wanted = self._delivery.wanted = wanted
+        if self.end.state is End.SEALED and not self._delivery.under_way:
+            self._deliver(now)
+
+    def to_look_at(self) -> Asked | None:
+        """What dom0 has to look at before the guest's network may stay, once; `decided` is to be told what was seen."""
+        return self._delivery.to_look_at()
+
+    def decided(self, verdict: Verdict) -> None:
+        """This was seen. A guest that does not wait for it any more is told nothing."""
+        self._delivery.decided(verdict)
 
     def receive(self, data: bytes, now: float) -> None:
         """Take what came from the stream. All of it has happened to the end already: a session sealed here may be over again."""
@@ -94,7 +88,7 @@ class Conversation:
             return
         if self.end.state is not End.SEALED:
             self._greet(now, backlog)
-        elif self._sent is not None:
+        elif self._delivery.under_way:
             self._lost(self.end.abandon("the guest took the document and gave no result in time").reason, now)
         elif self._ping_open:
             self._lost(self.end.abandon("the guest did not answer in time whether it is there").reason, now)
@@ -120,7 +114,7 @@ class Conversation:
             self.end.greet()
             self._greeted_at = now
             if self._greetings == 0:
-                self._ledger.stand(self._wanted.key, State.GREETING, "the guest has not answered yet")
+                self._stand(State.GREETING, "the guest has not answered yet")
                 self._tell(Notice(What.GREETING, "greeting the guest"))
         self._greet_later(now)
 
@@ -140,9 +134,7 @@ class Conversation:
             case Sealed(guest_key, hello):
                 if self.end.state is not End.SEALED:
                     return  # and what ended it follows
-                self._agent = printable(hello.agent, 32)
-                self._guest = InForce(hello.instance_id, hello.generation, hello.digest)
-                self._meet(guest_key, now)
+                self._meet(guest_key, hello, now)
             case Heard():
                 if self.end.state is not End.SEALED:
                     self._greet_soon()
@@ -151,11 +143,10 @@ class Conversation:
             case Lost(reason):
                 self._lost(reason, now)
 
-    def _meet(self, guest_key: bytes, now: float) -> None:
+    def _meet(self, guest_key: bytes, hello: Hello, now: float) -> None:
         """A guest proved that it holds *guest_key*; nothing of the document leaves unless that is the right one."""
         wanted = self._wanted
         meeting = self._ledger.meet(wanted.key, wanted.name, guest_key)
-        self._known = meeting.known
         judgement = judge(wanted.key, guest_key, meeting)
         if judgement.blocked is not None:
             self._ledger.block(wanted.key, judgement.blocked.value, judgement.rival_key, judgement.text)
@@ -167,30 +158,24 @@ class Conversation:
             self._ledger.pin(wanted.key, guest_key)
         self.was_sealed = True
         how = "met for the first time, and pinned" if judgement.pin else "as pinned"
-        self._tell(Notice(What.MET, f"sealed with the guest's key {fingerprint(guest_key)}, {how}; its agent is {self._agent}"))
-        self._confirming = False
-        self._provision(now)
+        agent = printable(hello.agent, 32)
+        self._tell(Notice(What.MET, f"sealed with the guest's key {fingerprint(guest_key)}, {how}; its agent is {agent}"))
+        self._delivery.begin(InForce(hello.instance_id, hello.generation, hello.digest), meeting.known, agent)
+        self._deliver(now)
 
-    def _provision(self, now: float) -> None:
+    def _say(self, message: HostMessage) -> None:
+        """Say it, if the session that it belongs to is not over again."""
+        if self.end.state is End.SEALED:
+            self.end.send(message)
+
+    def _deliver(self, now: float) -> None:
         """Send the document, or where the guest has it already ask for a sign of life: the host speaks first in a session."""
-        wanted, key = self._wanted, self._wanted.key
-        if is_in_force(wanted, self._guest):
-            self._ledger.in_force(key, self._guest.instance_id, self._guest.generation, wanted.digest, self._agent)
-            remember(self._ledger, wanted)
-            self._confirming = True
+        self._asking_whether_in_force = not self._delivery.send(now)
+        if self._asking_whether_in_force:
             self._ping(now)
-            return
-        generation = to_send(wanted, self._guest, self._known)
-        data = wanted.document.at_generation(generation).encode()
-        self._ledger.sending(key, wanted.document.instance_id, generation, wanted.digest)
-        self._known = self._known._replace(
-            instance_id=wanted.document.instance_id, generation_sent=generation, digest_sent=wanted.digest
-        )
-        self._sent = _Sent(wanted, generation, now + self._timing.result_at_most)
-        self._ping_open = False
-        self.end.send(Provision(msgspec.Raw(data)))
-        self.next_deadline = now + self._timing.result
-        self._tell(Notice(What.SENDING, f"sending generation {generation} of {wanted.document.instance_id}, {len(data)} bytes"))
+        else:
+            self._ping_open = False
+            self.next_deadline = self._delivery.deadline
 
     def _ping(self, now: float) -> None:
         self._pings += 1
@@ -199,53 +184,41 @@ class Conversation:
         self.next_deadline = now + self._timing.pong
 
     def _hear(self, message: GuestMessage, now: float) -> None:
-        match message:
-            case Pong(n):
-                if n == self._pings and self._ping_open:
-                    self._ping_open = False
-                    self.next_deadline = now + self._timing.ping_every
-                    if self._confirming:
-                        self._confirming = False
-                        generation = self._guest.generation
-                        text = f"generation {generation} is in force already; nothing was sent"
-                        self._settled(Settlement(generation, None), text)
-            case Progress(generation, item):
-                if self._sent is not None and generation == self._sent.generation:
-                    self.next_deadline = min(now + self._timing.result, self._sent.give_up)
-                    self._tell(Notice(What.WORKING, f"working on {item}"))
-            case Result():
-                if self._sent is not None and message.generation in (0, self._sent.generation):
-                    self._conclude(self._sent, message, now)
-
-    def _conclude(self, sent: _Sent, result: Result, now: float) -> None:
-        good = result.outcome in _GOOD
-        self._sent = None
-        self._ledger.settle(sent.wanted.key, sent.generation, result, self._agent, applied=good)
-        if good:
-            remember(self._ledger, sent.wanted)
-            self._guest = InForce(sent.wanted.document.instance_id, sent.generation, sent.wanted.digest)
-        self.next_deadline = now + self._timing.ping_every
-        self._settled(Settlement(sent.generation, result), f"generation {sent.generation}: {result.outcome.value}")
-        if self._wanted is not sent.wanted and self.end.state is End.SEALED:
-            self._provision(now)
-
-    def _settled(self, settlement: Settlement, text: str) -> None:
-        self._greetings = 0
-        self._tell(Notice(What.SETTLED, text, settlement))
+        if isinstance(message, Pong):
+            if message.n == self._pings and self._ping_open:
+                self._ping_open = False
+                self.next_deadline = now + self._timing.ping_every
+                if self._asking_whether_in_force:
+                    self._asking_whether_in_force = False
+                    self._greetings = 0
+                    self._delivery.still_there()
+        elif self._delivery.hear(message, now):
+            self._greetings = 0
+            self.next_deadline = now + self._timing.ping_every
+            if self._delivery.has_more and self.end.state is End.SEALED:
+                self._deliver(now)
+        elif self._delivery.under_way:
+            self.next_deadline = self._delivery.deadline
 
     def _refused(self, refused: Refused, now: float) -> None:
         text = refusal_text(refused, self._wanted)
-        self._ledger.stand(self._wanted.key, State.REFUSED, text)
+        self._stand(State.REFUSED, text)
         self.next_deadline = now + self._timing.after_refusal
         self._tell(Notice(What.REFUSED, text, refusal=refused.refusal))
 
     def _lost(self, reason: str, now: float) -> None:
         """The session is over; greet again at once after a session that was of use, else in the slower and slower steps."""
-        self._sent, self._ping_open = None, False
+        self._delivery.over()
+        self._ping_open = False
         text = f"the session ended: {printable(reason, 200)}"
-        self._ledger.stand(self._wanted.key, State.GREETING, text)
+        self._stand(State.GREETING, text)
         self._tell(Notice(What.LOST, text))
         if self._greetings == 0:
             self._greet_soon()
         else:
             self._greet_later(now)
+
+    def _stand(self, state: str, text: str) -> None:
+        """On record, unless this is only to see what would be."""
+        if not self._dry_run:
+            self._ledger.stand(self._wanted.key, state, text)

@@ -8,12 +8,14 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
+from host_agent.confirm import Looks
 from host_agent.connect import unread
 from host_agent.errors import LedgerTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from host_agent.confirmation import Verdict
     from host_agent.conversation import Conversation
     from host_agent.document_file import Wanted
     from host_agent.ledger import Ledger
@@ -92,6 +94,7 @@ class Drive:
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self.conversation = begin(self._loop.time())
         self._descriptor, self._batch = descriptor, batch
+        self._looks = Looks(self._decided)
         self._timer: asyncio.TimerHandle | None = None
         self._rest = b""
         self._open = True
@@ -123,6 +126,7 @@ class Drive:
         self._open = False
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
+        self._looks.end()
         if self._timer is not None:
             self._timer.cancel()
         os.close(self._descriptor)
@@ -169,8 +173,17 @@ class Drive:
         conversation, now = self.conversation, self._loop.time()
         if conversation.next_deadline <= now:
             conversation.tick(now, self.backlog())
+        to_look_at = conversation.to_look_at()
+        if to_look_at is not None:
+            self._looks.look(to_look_at)
         self._batch.add(self)
         self._set_timer(conversation.next_deadline)
+
+    def _decided(self, look: asyncio.Future[Verdict]) -> None:
+        """A look has come to its end; a fault in it is this stream's."""
+        if self._open:
+            self._guarded(lambda: self.conversation.decided(look.result()))
+            self.poke()
 
     def _set_timer(self, deadline: float) -> None:
         """Wake at *deadline*. A timer that is set for earlier stays: it finds nothing due and sets itself anew."""

@@ -20,16 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pv_channel.messages import Result
+    from pv_channel.messages import ItemResult, Result
 
 #: When a VM was last heard goes to the disk this often, not with every byte.
 HEARD_EVERY_SECONDS: Final = 5.0
 #: A detail or an event: a sentence with two fingerprints in it.
 _MAX_TEXT: Final = 500
+_NEW_ITEM: Final = "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)"
 #: What goes with a VM that turns out to be known by another name.
 _KEPT: Final = (
     "guest_key, rival_key, first_met, instance_id, generation_sent, digest_sent, generation_applied, outcome, host_keys, names,"
-    " certified"
+    " certified, generation_items"
+)
+#: Where a VM stands whose items are on record: a part of what is in force may have failed later.
+_STANDS: Final = (
+    "UPDATE vm SET state=CASE WHEN outcome IN ('applied', 'unchanged') AND EXISTS"
+    " (SELECT 1 FROM item WHERE item.key=vm.key AND item.outcome IN ('failed', 'refused')) THEN ? ELSE ? END WHERE key=?"
 )
 
 
@@ -163,12 +169,16 @@ class Ledger:
     def in_force(self, key: str, instance_id: str, generation: int, digest: str, agent: str) -> None:
         """The guest says that it has this already. The result of that generation, if it was a good one, stays on record."""
         now = self._wall()
+        about_another = "key=? AND (generation_items!=? OR instance_id!=?)"
+        values = (key, generation, instance_id)
+        self._do(f"DELETE FROM item WHERE key IN (SELECT key FROM vm WHERE {about_another})", values)  # noqa: S608 -- ours
         self._do(
             "UPDATE vm SET outcome=CASE WHEN generation_applied=? AND outcome='applied' THEN outcome ELSE 'unchanged' END,"
-            " instance_id=?, generation_sent=?, digest_sent=?, generation_applied=?, agent=?, state=?, detail='', since=?,"
-            " last_heard=? WHERE key=?",
-            (generation, instance_id, generation, digest, generation, agent, State.READY, now, now, key),
+            " instance_id=?, generation_sent=?, digest_sent=?, generation_applied=?, generation_items=?, agent=?, detail='',"
+            " since=?, last_heard=? WHERE key=?",
+            (generation, instance_id, generation, digest, generation, generation, agent, now, now, key),
         )
+        self._do(_STANDS, (State.DEGRADED, State.READY, key))
 
     def settle(self, key: str, generation: int, result: Result, agent: str, *, applied: bool) -> None:
         """The guest answered for *generation*, item by item; *applied* is whether that is in force now.
@@ -178,22 +188,32 @@ class Ledger:
         now = self._wall()
         host_keys = json.dumps(result.host_keys) if result.host_keys else None
         self._do(
-            "UPDATE vm SET generation_applied=CASE WHEN ? THEN ? ELSE generation_applied END, outcome=?, reason=?, path=?,"
-            " result_detail=?, host_keys=coalesce(?, host_keys), agent=?, milliseconds=?, state=?, detail='', since=?,"
+            "UPDATE vm SET generation_applied=CASE WHEN ? THEN ? ELSE generation_applied END, generation_items=?, outcome=?,"
+            " reason=?, path=?, result_detail=?, host_keys=coalesce(?, host_keys), agent=?, milliseconds=?, detail='', since=?,"
             " last_heard=? WHERE key=?",
             (
-                applied, generation, result.outcome.value, _word(result.reason), result.path, result.detail,
-                host_keys, agent, result.milliseconds, State.READY, now, now, key,
+                applied, generation, generation, result.outcome.value, _word(result.reason), result.path, result.detail,
+                host_keys, agent, result.milliseconds, now, now, key,
             ),
         )  # fmt: skip
         self._do("DELETE FROM item WHERE key=?", (key,))
-        self._do_all(
-            "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (key, number, item.item, item.outcome.value, _word(item.reason), item.detail, "\n".join(item.log))
-                for number, item in enumerate(result.items)
-            ],
-        )
+        self._do_all(_NEW_ITEM, [(key, number, *_item(item)) for number, item in enumerate(result.items)])
+        self._do(_STANDS, (State.DEGRADED, State.READY, key))
+
+    def report(self, key: str, generation: int, items: list[ItemResult]) -> bool:
+        """The guest says what became later of *items* of *generation*; whether that is news. What is not in force is none."""
+        row = self._run("SELECT generation_items, generation_applied, state FROM vm WHERE key=?", (key,)).fetchone()
+        if row is None or row[:2] != (generation, generation):
+            return False
+        rows = self._run("SELECT item, number, outcome, reason, detail, log FROM item WHERE key=?", (key,)).fetchall()
+        numbers, known = {row[0]: row[1] for row in rows}, {(row[0], *row[2:]) for row in rows}
+        news = {item.item: _item(item) for item in items if _item(item) not in known}
+        for name, values in news.items():
+            self._do("DELETE FROM item WHERE key=? AND item=?", (key, name))
+            self._do(_NEW_ITEM, (key, numbers.setdefault(name, max(numbers.values(), default=-1) + 1), *values))
+        if news and row[2] in (State.READY, State.DEGRADED):
+            self._do(_STANDS, (State.DEGRADED, State.READY, key))
+        return bool(news)
 
     def answers_to(self, key: str, names: list[str], *, certified: bool) -> None:
         """What an ssh client may call the VM from now on; *certified* is whether its host keys come with certificates."""
@@ -257,3 +277,7 @@ class Ledger:
 def _word(reason: object) -> str:
     """A reason that may be absent."""
     return reason if isinstance(reason, str) else ""
+
+
+def _item(item: ItemResult) -> tuple[str, str, str, str, str]:
+    return (item.item, item.outcome.value, _word(item.reason), item.detail, "\n".join(item.log))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "ledger.sqlite"
 #: Kept in the file's user_version; a higher one was written by a newer agent.
-VERSION: Final = 2
+VERSION: Final = 3
 #: A VM's latest events; each VM has as many places of its own.
 EVENTS_KEPT: Final = 64
 #: Another process writes for milliseconds at a time.
@@ -69,8 +69,12 @@ _KNOWN_HOSTS: Final = """
 ALTER TABLE vm ADD COLUMN names TEXT NOT NULL DEFAULT '[]';         -- what an ssh client may call it, as JSON
 ALTER TABLE vm ADD COLUMN certified INTEGER NOT NULL DEFAULT 0;     -- its document has certificates for its host keys
 """
+_REPORTS: Final = """
+ALTER TABLE vm ADD COLUMN generation_items INTEGER NOT NULL DEFAULT 0;  -- the generation that its items are about
+UPDATE vm SET generation_items=generation_sent WHERE outcome!='';
+"""
 #: What makes a file of version N one of version N + 1, from nothing at all on.
-_STEPS: Final = (_FIRST, _KNOWN_HOSTS)
+_STEPS: Final = (_FIRST, _KNOWN_HOSTS, _REPORTS)
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:

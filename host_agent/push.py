@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from host_agent.answer import result_values, why
+from host_agent.answer import item_values, result_values, why
 from host_agent.backoff import Backoff
 from host_agent.connect import connect_socket, open_pty
 from host_agent.conversation import Conversation
 from host_agent.drive import Batch, Drive
 from host_agent.errors import Unreachable, shown
-from host_agent.notices import Notice, What
+from host_agent.notices import GOOD, Notice, What
 from host_agent.timing import DEFAULT, Timing
+from pv_channel.planned import problem
+from pv_channel.planned import values as planned_values
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -24,11 +26,16 @@ if TYPE_CHECKING:
     from host_agent.keys import Identity
     from host_agent.ledger import Ledger
     from host_agent.notices import Settlement
+    from pv_channel.messages import Planned
 
 #: Kinds of `Unreachable` that waiting does not cure.
 _HOPELESS: Final = frozenset({"forbidden", "too-long", "no-socket", "no-pty"})
 #: A refusal or a quarrel over a key stays; a person must act.
 _FINAL: Final = {What.REFUSED, What.KEY_CHANGED, What.KEY_SHARED}
+#: What an operator may want to read later of a push.
+_ON_RECORD: Final = {What.UNCONFIRMED, What.CONFIRMED, What.REJECTED, What.REPORTED}
+#: How a dry run ends where the document can come into force.
+PLANNED: Final = "planned"
 
 
 class Target(NamedTuple):
@@ -48,16 +55,22 @@ class Ending(NamedTuple):
     outcome: str
     text: str
     settlement: Settlement | None = None
+    planned: Planned | None = None
 
     @property
     def good(self) -> bool:
-        """Whether the guest now is what it should become."""
-        return self.settlement is not None and self.settlement.good
+        """Whether the guest now is what it should become, as far as is known; or, on a dry run, can become that."""
+        return self.outcome in (*GOOD, PLANNED)
 
     def values(self, wanted: Wanted, seconds: float) -> dict[str, Any]:
         """For JSON."""
         settlement = self.settlement
-        answer = {} if settlement is None or settlement.result is None else result_values(settlement.result)
+        answer: dict[str, Any] = {}
+        if self.planned is not None:
+            answer = planned_values(self.planned)
+        elif settlement is not None:
+            answer = {} if settlement.result is None else result_values(settlement.result)
+            answer["items"] = item_values(settlement.items)
         empty = {"reason": "", "path": "", "detail": "", "milliseconds": 0, "items": [], "host-keys": []}
         return {
             "vm": printable(wanted.name, 200),
@@ -72,17 +85,29 @@ class Ending(NamedTuple):
         }
 
 
+class Manner(NamedTuple):
+    """How to push. *dry_run*: only ask what it would take. *wait*: until no item is under way any more."""
+
+    dry_run: bool = False
+    wait: bool = True
+
+
+_ORDINARY: Final = Manner()
+
+
 class Push:
     """One document on its way to one VM."""
 
     def __init__(
         self, target: Target, wanted: Wanted, channel: bytes, identity: Identity, ledger: Ledger,
-        tell: Callable[[str], None], timing: Timing = DEFAULT,
+        tell: Callable[[str], None], timing: Timing = DEFAULT, manner: Manner = _ORDINARY,
     ) -> None:  # fmt: skip
         self._target, self._wanted, self._channel = target, wanted, channel
         self._identity, self._ledger, self._tell, self._timing = identity, ledger, tell, timing
+        self._manner = manner
         self._told = ""
         self._drive: Drive | None = None
+        self._settlement: Settlement | None = None
 
     async def run(self, timeout: float) -> Ending:
         """Do it within *timeout* seconds; raise `LedgerTrouble` where nothing can be recorded, and so nothing may be sent."""
@@ -94,7 +119,9 @@ class Push:
             await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if trying.done():
                 trying.result()
-            return self._ending.result() if self._ending.done() else Ending("timeout", self._what_to_look_at(timeout))
+            if self._ending.done():
+                return self._ending.result()
+            return Ending("timeout", self._what_to_look_at(timeout), self._settlement)
         finally:
             trying.cancel()
             await asyncio.gather(trying, return_exceptions=True)
@@ -125,20 +152,44 @@ class Push:
 
     def _begin(self, now: float) -> Conversation:
         return Conversation(
-            self._wanted, self._channel, self._identity, self._ledger, self._hear, now=now, timing=self._timing
-        )
+            self._wanted, self._channel, self._identity, self._ledger, self._hear, now=now, timing=self._timing,
+            dry_run=self._manner.dry_run,
+        )  # fmt: skip
 
     def _hear(self, notice: Notice) -> None:
+        if notice.what in _ON_RECORD:
+            self._ledger.event(self._wanted.key, notice.text)
         if notice.what in _FINAL:
             outcome = "refused" if notice.what is What.REFUSED else notice.what.value
             self._end(Ending(outcome, notice.text))
+        elif notice.planned is not None:
+            self._end(_of_plan(notice.planned, notice.text))
         elif notice.settlement is not None:
-            settlement = notice.settlement
-            reason = "" if settlement.result is None or settlement.good else why(settlement.result)
-            text = notice.text if not reason else f"{notice.text}: {reason}"
-            self._end(Ending(settlement.outcome, text, settlement))
+            before = self._settlement
+            if before is not None and before.generation == notice.settlement.generation:  # the session was lost meanwhile
+                self._settle(before.knowing(list(notice.settlement.reported)))
+            else:
+                self._settle(notice.settlement)
         else:
             self._say(notice.text)
+            if notice.reported is not None and self._settlement is not None:
+                self._settle(self._settlement.knowing(notice.reported))
+
+    def _settle(self, settlement: Settlement) -> None:
+        """End with that, unless something of it is under way that is to be waited for."""
+        self._settlement = settlement
+        name, under_way = f"generation {settlement.generation}", ", ".join(printable(item, 40) for item in settlement.pending)
+        if under_way and self._manner.wait:
+            self._say(f"{name}: {settlement.outcome}; waiting for {under_way}")
+            return
+        text = f"{name}: {settlement.outcome}"
+        if settlement.result is None:
+            text += "; it was in force already, and nothing " + ("would be sent" if self._manner.dry_run else "was sent")
+        if under_way:
+            text += f"; under way: {under_way}"
+        elif not settlement.good:
+            text = ": ".join(part for part in (text, why(settlement)) if part)
+        self._end(Ending(settlement.outcome, text, settlement))
 
     def _end(self, ending: Ending) -> None:
         if not self._ending.done():
@@ -152,6 +203,12 @@ class Push:
     def _what_to_look_at(self, timeout: float) -> str:
         """Why there may have been no answer, from what was seen of the stream."""
         path = shown(self._target.path)
+        if self._settlement is not None:
+            under_way = ", ".join(printable(item, 40) for item in self._settlement.pending)
+            return (
+                f"generation {self._settlement.generation} is {self._settlement.outcome}, and under way after {timeout:g} s:"
+                f" {under_way}; 'push' of the same document again, or 'serve', hears what becomes of it"
+            )
         if self._drive is None:
             return f"no connection in {timeout:g} s: {self._told}"
         end = self._drive.conversation.end
@@ -170,3 +227,7 @@ class Push:
             f" (xl before 4.18.5, 4.19.2 or 4.20.1 drops the first 'channel=' entry: pv-guest-agent channels lists them);"
             f" does another program, such as 'serve', hold the socket (ss -xp | grep {path}): QEMU serves one, others queue"
         )
+
+
+def _of_plan(planned: Planned, text: str) -> Ending:
+    return Ending(planned_values(planned)["outcome"], problem(planned) or text, planned=planned)

@@ -16,6 +16,8 @@ from host_agent.errors import LedgerTrouble, Unreachable
 from host_agent.notices import What
 from host_agent.standing import State
 from host_agent.teller import Teller
+from pv_channel.messages import Outcome
+from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +112,11 @@ class Served:
         self._stands = ""
         if notice.settlement is not None:
             self.teller.tell(*_of_settlement(notice.text, notice.settlement))
+        elif notice.reported is not None:
+            failed = any(item.outcome is Outcome.FAILED for item in notice.reported)
+            self.teller.tell(logging.WARNING if failed else logging.INFO, notice.text)
+        elif notice.what in (What.UNCONFIRMED, What.CONFIRMED, What.REJECTED):
+            self.teller.tell(logging.WARNING if notice.what is What.REJECTED else logging.INFO, notice.text)
         elif notice.what in (What.MET, What.SENDING):
             self.teller.again()
             self.teller.tell(logging.INFO, notice.text)
@@ -128,6 +135,7 @@ class Served:
 
 
 def _of_settlement(text: str, settlement: Settlement) -> tuple[int, str]:
-    if settlement.good or settlement.result is None:
-        return logging.INFO, text
-    return logging.WARNING, f"{text}: {why(settlement.result)}"
+    under_way = f"; under way: {', '.join(printable(item, 40) for item in settlement.pending)}" if settlement.pending else ""
+    if settlement.good:
+        return logging.INFO, text + under_way
+    return logging.WARNING, f"{text}: {why(settlement)}"

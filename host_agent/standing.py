@@ -16,5 +16,7 @@ class State:
     KEY_SHARED: Final = "key-shared"
     PROVISIONING: Final = "provisioning"
     READY: Final = "ready"
+    #: What is wanted is in force, and an item of it that took longer has failed since.
+    DEGRADED: Final = "degraded"
     BAD_DOCUMENT: Final = "bad-document"
     REMOVED: Final = "removed"

@@ -76,10 +76,13 @@ class View:
             "events": [{"at": _time(event["at"]), "what": printable(event["what"], _LINE)} for event in events],
         }
 
-    def failed_items(self) -> dict[str, str]:
-        """For each VM's key the first item that failed, and why."""
-        rows = self._rows("SELECT key, item, reason FROM item WHERE outcome IN ('failed', 'refused') ORDER BY key, number DESC")
-        return {printable(row["key"], _WORD): printable(f"{row['item']}: {row['reason']}", 90) for row in rows}
+    def open_items(self) -> dict[str, str]:
+        """For each VM's key the first item that failed, and why; or where none has, the first that is under way."""
+        rows = self._rows(
+            "SELECT key, item, CASE outcome WHEN 'pending' THEN outcome ELSE reason END AS why FROM item"
+            " WHERE outcome IN ('failed', 'refused', 'pending') ORDER BY key, outcome!='pending', number DESC"
+        )
+        return {printable(row["key"], _WORD): printable(f"{row['item']}: {row['why']}", 90) for row in rows}
 
     def _rows(self, statement: str, values: tuple[str, ...] = ()) -> list[sqlite3.Row]:
         try:
@@ -88,10 +91,10 @@ class View:
             raise trouble(self._path, exc) from exc
 
 
-def row_of(vm: dict[str, Any], failed: dict[str, str], now: float) -> tuple[str, ...]:
-    """A VM as a row of the table whose header is `HEADER`."""
+def row_of(vm: dict[str, Any], items: dict[str, str], now: float) -> tuple[str, ...]:
+    """A VM as a row of the table whose header is `HEADER`; *items* as `View.open_items` has them."""
     bad = vm["outcome"] not in ("", "applied", "unchanged")
-    why = vm["document-error"] or vm["detail"] or (bad and (failed.get(vm["key"]) or vm["reason"])) or ""
+    why = vm["document-error"] or vm["detail"] or items.get(vm["key"]) or (bad and vm["reason"]) or ""
     heard = _ago(now - datetime.fromisoformat(vm["last-heard"]).timestamp()) if vm["last-heard"] else "never"
     wanted = str(vm["generation-wanted"] or "new")
     key = vm["guest-key"].removeprefix("SHA256:")[:17]

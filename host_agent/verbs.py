@@ -21,6 +21,7 @@ from host_agent.status import HEADER, View, row_of
 from host_agent.table import show
 from pv_channel.errors import LocalError
 from pv_channel.greeting import uuid_bytes
+from pv_channel.planned import lines
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ def check(arguments: Namespace) -> int:
 
 
 def push(arguments: Namespace) -> int:
-    """Progress on standard error, the items on standard output."""
+    """Progress on standard error, the items (or the plan) on standard output."""
     import asyncio
 
-    from host_agent.push import Push, Target
+    from host_agent.push import Manner, Push, Target
 
     channel = claimed(arguments.channel)
     what = _wanted_by(arguments)
@@ -62,9 +63,11 @@ def push(arguments: Namespace) -> int:
     identity = identify(arguments.state, tell)
     ledger = Ledger.open(arguments.state)
     try:
-        number = what.document.generation
-        ledger.want(what.key, what.name, number if isinstance(number, int) else None, what.digest)
-        ending = asyncio.run(Push(target, what, channel, identity, ledger, tell).run(arguments.timeout))
+        if not arguments.dry_run:
+            number = what.document.generation
+            ledger.want(what.key, what.name, number if isinstance(number, int) else None, what.digest)
+        manner = Manner(dry_run=arguments.dry_run, wait=not arguments.no_wait)
+        ending = asyncio.run(Push(target, what, channel, identity, ledger, tell, manner=manner).run(arguments.timeout))
     finally:
         ledger.close()
     tell(ending.text)
@@ -98,11 +101,11 @@ def status(arguments: Namespace) -> int:
     view = View(arguments.state)
     try:
         if arguments.vm is None:
-            vms, failed = view.all(), view.failed_items()
+            vms, items = view.all(), view.open_items()
             if arguments.json:
                 _print_json(vms)
             else:
-                show(HEADER, [row_of(vm, failed, time.time()) for vm in vms])
+                show(HEADER, [row_of(vm, items, time.time()) for vm in vms])
             return 0
         vm = view.one(arguments.vm)
     finally:
@@ -171,6 +174,8 @@ def _show_ending(ending: Ending, what: Wanted, seconds: float, *, as_json: bool)
     values = ending.values(what, seconds)
     if as_json:
         _print_json(values)
+    elif ending.planned is not None:
+        print("\n".join(lines(ending.planned)))
     elif values["items"]:
         show(ITEM_HEADER, item_rows(values["items"]))
 

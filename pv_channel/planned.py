@@ -9,12 +9,16 @@ from pv_channel.messages import MAX_DETAIL, MAX_STEP
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from pv_channel.messages import Planned
+    from pv_channel.messages import Planned, PlannedItem
 
 
-def is_possible(planned: Planned) -> bool:
-    """Whether the document would be taken, and each of its items could be planned."""
-    return not _word(planned.reason) and not any(_word(item.reason) for item in planned.items)
+def problem(planned: Planned) -> str:
+    """Why the document would be refused, or the first of its items that cannot be; empty where it is possible."""
+    if _word(planned.reason):
+        path, detail = printable(planned.path, MAX_DETAIL), printable(planned.detail, MAX_DETAIL)
+        return _joined("refused", path, _word(planned.reason), detail)
+    impossible = next((item for item in planned.items if _word(item.reason)), None)
+    return "" if impossible is None else _impossible(impossible)
 
 
 def is_change(planned: Planned) -> bool:
@@ -25,13 +29,12 @@ def is_change(planned: Planned) -> bool:
 def lines(planned: Planned) -> list[str]:
     """Each item, with its steps below it; or why the whole is refused."""
     if _word(planned.reason):
-        path, detail = printable(planned.path, MAX_DETAIL), printable(planned.detail, MAX_DETAIL)
-        return [_joined("refused", path, _word(planned.reason), detail)]
+        return [problem(planned)]
     shown = []
     for item in planned.items:
         remark = printable(item.detail, MAX_DETAIL)
         if _word(item.reason):
-            shown.append(_joined(printable(item.item, 40), "cannot be", _word(item.reason), remark))
+            shown.append(_impossible(item))
         else:
             nothing = "" if item.steps else ": nothing to do"
             shown.append(printable(item.item, 40) + (f" ({remark})" if remark else "") + nothing)
@@ -43,7 +46,7 @@ def values(planned: Planned) -> dict[str, Any]:
     """The same for JSON."""
     return {
         "generation": planned.generation,
-        "outcome": ("planned" if is_possible(planned) else "failed") if not _word(planned.reason) else "refused",
+        "outcome": "refused" if _word(planned.reason) else "failed" if problem(planned) else "planned",
         "changes": is_change(planned),
         "reason": _word(planned.reason),
         "path": printable(planned.path, MAX_DETAIL),
@@ -59,6 +62,10 @@ def values(planned: Planned) -> dict[str, Any]:
         ],
         "cut": planned.cut,
     }
+
+
+def _impossible(item: PlannedItem) -> str:
+    return _joined(printable(item.item, 40), "cannot be", _word(item.reason), printable(item.detail, MAX_DETAIL))
 
 
 def _word(reason: object) -> str:

@@ -175,9 +175,10 @@ def test_what_a_guest_says_is_shown_without_its_control_characters() -> None:
 
 
 def test_a_plan_is_possible_where_nothing_stands_in_its_way() -> None:
-    assert planned.is_possible(messages.Planned(1, [PlannedItem("hostname", steps=["write"])]))
-    assert not planned.is_possible(messages.Planned(1, [PlannedItem("hostname"), PlannedItem("network", "conflict")]))
-    assert not planned.is_possible(messages.Planned(0, reason="bad-document"))
+    assert planned.problem(messages.Planned(1, [PlannedItem("hostname", steps=["write"])])) == ""
+    one_cannot = messages.Planned(1, [PlannedItem("hostname"), PlannedItem("network", "conflict", "not ours")])
+    assert planned.problem(one_cannot) == "network: cannot be: conflict: not ours"
+    assert planned.problem(messages.Planned(0, reason="bad-document")) == "refused: bad-document"
     assert planned.values(messages.Planned(0, reason="bad-document"))["outcome"] == "refused"
     assert planned.values(messages.Planned(1, [PlannedItem("a", "conflict")]))["outcome"] == "failed"
     assert msgspec.UNSET not in planned.values(messages.Planned(1)).values()

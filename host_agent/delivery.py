@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One document on its way to one guest: sent, worked on, confirmed, answered, and reported on; or only asked for its plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from host_agent.answer import item_text
+from host_agent.confirmation import Asked, asked, at_once, waits_for
+from host_agent.generation import InForce, is_in_force, to_send
+from host_agent.host_names import remember
+from host_agent.ledger import Known
+from host_agent.notices import Notice, Settlement, What
+from host_agent.standing import State
+from pv_channel.messages import (
+    MAX_CONFIRM_SECONDS,
+    Outcome,
+    Plan,
+    Planned,
+    Progress,
+    Provision,
+    Reject,
+    Report,
+    Result,
+    Unconfirmed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from host_agent.confirmation import Verdict
+    from host_agent.document_file import Wanted
+    from host_agent.ledger import Ledger
+    from host_agent.timing import Timing
+    from pv_channel.messages import GuestMessage, HostMessage, ItemResult
+
+_IN_FORCE: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
+
+
+class _Sent(NamedTuple):
+    """A document that is under way. *give_up* is when its guest has had time enough, *at_most* the latest that that can be."""
+
+    wanted: Wanted
+    generation: int
+    give_up: float
+    at_most: float
+
+
+class Delivery:
+    """What the guest of one stream is told and asked about its document. `deadline` is of use while something is `under_way`."""
+
+    def __init__(
+        self, wanted: Wanted, ledger: Ledger, tell: Callable[[Notice], None], say: Callable[[HostMessage], None], timing: Timing,
+        *, dry_run: bool,
+    ) -> None:  # fmt: skip
+        self.wanted = wanted
+        self.deadline = 0.0
+        self._ledger, self._tell, self._say, self._timing, self._dry_run = ledger, tell, say, timing, dry_run
+        self._last = wanted
+        self._agent = ""
+        self._known = Known()
+        self._guest = InForce("", 0, "")
+        self._sent: _Sent | None = None
+        self._asked: Asked | None = None
+        self._to_look_at: Asked | None = None
+        self._reported: dict[str, ItemResult] = {}
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an answer is waited for."""
+        return self._sent is not None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the guest is to become something else than what it was last sent."""
+        return self._sent is None and self._last is not self.wanted
+
+    def begin(self, guest: InForce, known: Known, agent: str) -> None:
+        """A session has begun with a guest that has *guest* in force."""
+        self.over()
+        self._guest, self._known, self._agent = guest, known, agent
+
+    def over(self) -> None:
+        """The session is over, and with it all that was said in it."""
+        self._sent = self._asked = None
+        self._reported = {}
+
+    def send(self, now: float) -> bool:
+        """Send the document, or ask what it would take; False where there is nothing to send, for the guest has it."""
+        self._last = wanted = self.wanted
+        if is_in_force(wanted, self._guest):
+            if not self._dry_run:
+                self._ledger.in_force(wanted.key, self._guest.instance_id, self._guest.generation, wanted.digest, self._agent)
+                remember(self._ledger, wanted)
+            return False
+        generation = to_send(wanted, self._guest, self._known)
+        raw = msgspec.Raw(wanted.document.at_generation(generation).encode())
+        give_up = now + self._timing.result_at_most
+        self._sent = _Sent(wanted, generation, give_up, give_up + MAX_CONFIRM_SECONDS)
+        self._reported = {}
+        self.deadline = now + self._timing.result
+        name = f"generation {generation} of {wanted.document.instance_id}"
+        if self._dry_run:
+            self._say(Plan(raw))
+            self._tell(Notice(What.SENDING, f"asking what {name} would change, {len(raw)} bytes"))
+            return True
+        self._ledger.sending(wanted.key, wanted.document.instance_id, generation, wanted.digest)
+        self._known = self._known._replace(
+            instance_id=wanted.document.instance_id, generation_sent=generation, digest_sent=wanted.digest
+        )
+        self._say(Provision(raw))
+        self._tell(Notice(What.SENDING, f"sending {name}, {len(raw)} bytes"))
+        return True
+
+    def still_there(self) -> None:
+        """The guest, to which nothing was sent, has given a sign of life: so it is what it shall be."""
+        generation = self._guest.generation
+        text = f"generation {generation} is in force already; nothing {'would be' if self._dry_run else 'was'} sent"
+        self._settled(Settlement(generation, None), text)
+
+    def hear(self, message: GuestMessage, now: float) -> bool:
+        """Take what the guest said; whether that was the answer."""
+        match message:
+            case Progress(generation, item):
+                if self._sent is not None and generation == self._sent.generation:
+                    self.deadline = min(now + self._timing.result, self._sent.give_up)
+                    self._tell(Notice(What.WORKING, f"working on {item}"))
+            case Unconfirmed():
+                self._unconfirmed(message, now)
+            case Report():
+                self._report(message)
+            case Result():
+                return self._conclude(message)
+            case Planned():
+                return self._planned(message)
+        return False
+
+    def to_look_at(self) -> Asked | None:
+        """What dom0 has to look at for the guest, once."""
+        question, self._to_look_at = self._to_look_at, None
+        return question
+
+    def decided(self, verdict: Verdict) -> None:
+        """Tell the guest, if it still waits for that."""
+        if self._asked is None or self._asked.generation != verdict.generation:
+            return
+        self._asked = None
+        self._say(verdict.message())
+        what = What.CONFIRMED if verdict.good else What.REJECTED
+        self._tell(Notice(what, f"generation {verdict.generation}: the changed network is {what.value}: {verdict.text}"))
+
+    def _unconfirmed(self, message: Unconfirmed, now: float) -> None:
+        sent = self._sent
+        if self._dry_run:  # and what waits for a host's word goes before our question
+            self.deadline = now + message.seconds + self._timing.result
+            return
+        if sent is None or message.generation != sent.generation:
+            self._say(Reject(message.generation, "another document is wanted by now"))
+            return
+        give_up = min(max(sent.give_up, now + message.seconds + self._timing.result), sent.at_most)
+        self._sent = sent._replace(give_up=give_up)
+        self.deadline = min(now + message.seconds + self._timing.result, give_up)
+        self._asked = question = asked(message, sent.wanted)
+        text = f"generation {message.generation}: the network has changed; waiting for {waits_for(question.rule)}"
+        self._ledger.stand(sent.wanted.key, State.PROVISIONING, text)
+        self._tell(Notice(What.UNCONFIRMED, f"{text}, at most {question.seconds:g} s"))
+        verdict = at_once(question, message.checks)
+        if verdict is None:
+            self._to_look_at = question
+        else:
+            self.decided(verdict)
+
+    def _report(self, report: Report) -> None:
+        """Items of a generation that is in force were under way, or still are."""
+        key, generation = self.wanted.key, report.generation
+        if generation == self._guest.generation:
+            self._reported |= {item.item: item for item in report.items}
+        if not self._dry_run and self._ledger.report(key, generation, report.items):
+            text = "; ".join(item_text(item) for item in report.items)
+            self._tell(Notice(What.REPORTED, f"generation {generation}: {text}", reported=report.items))
+
+    def _conclude(self, result: Result) -> bool:
+        sent = self._sent
+        if sent is None or self._dry_run or result.generation not in (0, sent.generation):
+            return False
+        good = result.outcome in _IN_FORCE
+        self._sent = self._asked = None
+        self._ledger.settle(sent.wanted.key, sent.generation, result, self._agent, applied=good)
+        if good:
+            remember(self._ledger, sent.wanted)
+            self._guest = InForce(sent.wanted.document.instance_id, sent.generation, sent.wanted.digest)
+        self._settled(Settlement(sent.generation, result), f"generation {sent.generation}: {result.outcome.value}")
+        return True
+
+    def _planned(self, planned: Planned) -> bool:
+        sent = self._sent
+        if sent is None or not self._dry_run or planned.generation not in (0, sent.generation):
+            return False
+        self._sent = None
+        self._tell(Notice(What.PLANNED, f"generation {sent.generation}: planned; nothing was touched", planned=planned))
+        return True
+
+    def _settled(self, settlement: Settlement, text: str) -> None:
+        self._tell(Notice(What.SETTLED, text, settlement.knowing(list(self._reported.values()))))

@@ -47,11 +47,11 @@ _FIELDS: Final = {b"ssh-ed25519": 2, b"ssh-rsa": 6, **{b"ecdsa-sha2-nistp" + bit
 
 
 def _fields_of(private: bytes) -> tuple[bytes, list[bytes]]:
-    """Type and fields of the private section; behind them a comment and the bytes 1, 2, 3 … up to a multiple of eight."""
+    """Type and fields of the private section; behind them a comment and the bytes 1, 2, 3 … up to a multiple of eight, or a whole eight."""
     (kind,), rest = _strings(private, 1)
     fields, rest = _strings(rest, _FIELDS.get(kind, 0))
     _, padding = _strings(rest, 1)
-    if not fields or len(padding) > 7 or padding != bytes(range(1, len(padding) + 1)):
+    if not fields or len(padding) > 8 or padding != bytes(range(1, len(padding) + 1)):
         raise ValueError
     return kind, fields
 

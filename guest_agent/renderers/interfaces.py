@@ -57,7 +57,7 @@ def called(system: System, network: NetworkConfig, key: str) -> str:
     if ethernet is None or ethernet.match is msgspec.UNSET:
         return key
     if ethernet.set_name is not msgspec.UNSET:
-        return ethernet.set_name
+        return str(ethernet.set_name)
     system.wait_for(lambda: present(system, key, ethernet) is not None, NIC_SECONDS)
     name = present(system, key, ethernet)
     if name is None:

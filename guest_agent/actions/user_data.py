@@ -90,8 +90,8 @@ def _run_by_us(document: Document, user_data: str, draft: Draft) -> Plan:
     changes += _forget(draft, files)
     if not draft.system.exists(DIRECTORY):
         changes += [*missing_parents(draft.system, DIRECTORY), MakeDirectory(DIRECTORY, 0o700)]
-    changes += [WriteFile(path, content, 0o700, 0, 0, secret=True) for path, content in files.items()]
-    changes += [WriteFile(f"{DIRECTORY}/{RUN}", msgspec.json.encode(run), 0o600, 0, 0)]
+    changes += [WriteFile(path, content, 0o700, secret=True) for path, content in files.items()]
+    changes += [WriteFile(f"{DIRECTORY}/{RUN}", msgspec.json.encode(run), 0o600)]
     unit = next(path for path in _UNIT_PATHS if draft.system.exists(path))
     changes += [*missing_parents(draft.system, WANTS), MakeLink(WANTS, unit)]
     count = f"{len(files)} script{'' if len(files) == 1 else 's'}"

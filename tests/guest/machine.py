@@ -198,7 +198,8 @@ def key(number: int) -> str:
 
 def document(generation: int = 1, instance: str = "i-1", **fields: object) -> bytes:
     """A document's JSON; underscores in *fields*' names that are hyphens in a document's are given as such."""
-    named = {name.replace("local_hostname", "local-hostname"): value for name, value in fields.items()}
+    hyphens = {"local_hostname": "local-hostname", "user_data": "user-data"}
+    named = {hyphens.get(name, name): value for name, value in fields.items()}
     return json.dumps({"instance-id": instance, "generation": generation, **named}).encode()
 
 

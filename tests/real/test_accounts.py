@@ -134,8 +134,8 @@ def test_pwck_and_grpck_find_nothing_wrong_with_a_machine_full_of_users(machine:
     users = [{"name": f"u{number}", "groups": ["ops"], "hashed_passwd": hashed("sha512crypt")} for number in range(20)]
     assert provision(machine, document(users=users, groups=["ops", {"sudo": ["u1", "u2"]}])).outcome is Outcome.APPLIED
     judged(machine)
-    users = [{"name": f"u{number}", "absent": True} for number in range(10)]
-    assert provision(machine, document(2, users=users)).outcome is Outcome.APPLIED
+    gone = [{"name": f"u{number}", "absent": True} for number in range(10)]
+    assert provision(machine, document(2, users=gone)).outcome is Outcome.APPLIED
     judged(machine)
 
 

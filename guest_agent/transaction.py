@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -65,7 +66,7 @@ class Transaction:
         try:
             self._capture(plans)
             self._write_journal()
-            self._keep()
+            self._keep(plans)
             self._apply(plans, before_item)
             self._verify(plans)
             self._item = next((plan.item for plan in plans if plan.plan.reach is not None), None)
@@ -96,11 +97,15 @@ class Transaction:
                 raise ItemError("too-large", f"the files to change do not fit into a journal of {MAX_BYTES} bytes")
             self._store.write(JOURNAL, journal)
 
-    def _keep(self) -> None:
+    def _keep(self, plans: list[Planned]) -> None:
         """Keep the old files. They are durable before the first of them is replaced."""
         with _doing("keep the files that are to change"):
-            for undo in self._undo:
-                undo.prepare(self._system)
+            undos = iter(self._undo)
+            for plan in plans:
+                self._item = plan.item
+                for undo in islice(undos, len(plan.changes)):
+                    undo.prepare(self._system)
+            self._item = None
             _sync(self._system, self._undo)
 
     def _apply(self, plans: list[Planned], before_item: Callable[[str], None]) -> None:

@@ -116,7 +116,7 @@ def _write(opened: int, entries: list[_Entry]) -> None:
 
 
 def _remove_tree(above: int, name: str, home: Home) -> None:
-    """Remove the directory *name*, of *home*'s user; what is none, or is another's, stays."""
+    """Remove the directory *name* of *home*'s user, or root's, where nobody has got it yet; what is none, or another's, stays."""
     try:
         opened = files.open_directory(above, name)
     except OSError as exc:
@@ -124,6 +124,8 @@ def _remove_tree(above: int, name: str, home: Home) -> None:
             return
         raise
     try:
+        if os.fstat(opened).st_uid not in (home.uid, os.geteuid()):
+            return
         with acting_as(home):
             _empty(opened, MAX_DEPTH, os.fstat(opened).st_dev)
     finally:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from guest_agent import new_homes
+from guest_agent.failure import ItemError
 from guest_agent.undo import RemoveMadeHome
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class MakeHome(NamedTuple):
         """Whether something is there; a home that is there is its user's affair."""
         return system.exists(self.home.path)
 
-    def capture(self, system: System) -> Undo:  # noqa: ARG002  every Change is asked
-        """That there was none."""
+    def capture(self, system: System) -> Undo:
+        """That there was none, and so whatever is there later may go."""
+        if system.exists(self.home.path):
+            raise ItemError("changed-meanwhile", f"{self.home.path} was made while this was planned; send the document again")
         return RemoveMadeHome(self.home)
 
     def apply(self, system: System) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from guest_agent.command import run
+from guest_agent.transaction import Transaction
 from pv_channel.messages import Outcome
 from tests.guest.machine import Machine, document, key, no_progress, provision
 from tests.real.test_apply_as_root import PACKAGE
@@ -165,6 +166,20 @@ def test_a_home_that_was_made_goes_with_a_failure_and_one_that_was_there_stays(m
     old = machine.snapshot()
     assert provision(machine, document(users=[bad])).outcome is Outcome.FAILED
     assert machine.snapshot() == old
+
+
+def test_a_home_that_somebody_else_makes_meanwhile_is_not_taken_away(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Transaction._write_journal
+
+    def with_a_home(self: Transaction) -> None:
+        machine.write("home/bob/precious", b"mine")
+        journal(self)
+
+    monkeypatch.setattr(Transaction, "_write_journal", with_a_home)
+    result = provision(machine, document(users=[{"name": "bob"}]))
+    assert result.outcome is Outcome.FAILED
+    assert machine.read("home/bob/precious") == "mine"
+    assert record(machine, "passwd", "bob") == ""
 
 
 def test_what_visudo_finds_good_is_in_force_and_good_with_the_rest(machine: Machine) -> None:

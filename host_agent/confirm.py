@@ -79,7 +79,9 @@ async def _connect(asked: Asked, until: float) -> tuple[bool, str]:
         except TimeoutError:
             problem = "no answer"
         except OSError as exc:
-            problem = exc.strerror or str(exc)
+            # asyncio puts a text of its own in place of the kernel's; a name server's errors have negative numbers.
+            number = exc.errno or 0
+            problem = os.strerror(number) if number > 0 else exc.strerror or str(exc)
         else:
             return True, f"dom0 has a TCP connection to {to}"
         await asyncio.sleep(min(RETRY_SECONDS, max(until - loop.time(), 0)))
@@ -149,5 +151,7 @@ async def _run(asked: Asked, until: float) -> tuple[bool, str]:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            while process.returncode is None:
+                with suppress(asyncio.CancelledError):  # once more, by a loop that ends; it is dead in a moment
+                    await process.wait()
     return status == 0, f"{shown} ended with status {status}"

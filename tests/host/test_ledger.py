@@ -185,3 +185,35 @@ def test_status_shows_every_vm_and_why_one_is_not_well(ledger: Ledger, state: Pa
     assert main(["status", "--state", str(state), "nobody"]) == 1
     assert main(["status", "--state", str(state / "none")]) == 1
     assert "no ledger" in capsys.readouterr().err
+
+
+def test_a_vm_is_degraded_while_an_item_of_what_is_in_force_has_failed(ledger: Ledger, state: Path) -> None:
+    applied = Result(4, Outcome.APPLIED, [ItemResult("hostname", Outcome.APPLIED), ItemResult("user-data", Outcome.PENDING)])
+    ledger.want("a", "web1", 4, "d")
+    ledger.sending("a", "i-1", 4, "d")
+    ledger.settle("a", 4, applied, "0.1.0", applied=True)
+    assert not ledger.report("a", 4, [ItemResult("user-data", Outcome.PENDING)])
+    assert not ledger.report("a", 3, [ITEM])
+    assert not ledger.report("b", 4, [ITEM])
+    assert ledger.report("a", 4, [ItemResult("user-data", Outcome.FAILED, "command-failed")])
+    assert not ledger.report("a", 4, [ItemResult("user-data", Outcome.FAILED, "command-failed")])
+    ledger.commit()
+    view = View(state)
+    (vm,) = view.all()
+    assert (vm["state"], vm["outcome"], view.open_items()) == ("degraded", "applied", {"a": "user-data: command-failed"})
+    ledger.settle("a", 5, Result(5, Outcome.APPLIED, [ItemResult("hostname", Outcome.APPLIED)]), "0.1.0", applied=True)
+    ledger.commit()
+    assert (view.all()[0]["state"], view.open_items()) == ("ready", {})
+    view.close()
+
+
+def test_a_report_does_not_say_that_a_guest_that_is_away_is_ready(ledger: Ledger, state: Path) -> None:
+    ledger.want("a", "web1", 4, "d")
+    ledger.sending("a", "i-1", 4, "d")
+    ledger.settle("a", 4, Result(4, Outcome.APPLIED, [ItemResult("user-data", Outcome.PENDING)]), "0.1.0", applied=True)
+    ledger.stand("a", "provisioning", "the next generation is under way")
+    assert ledger.report("a", 4, [ItemResult("user-data", Outcome.APPLIED)])
+    ledger.commit()
+    view = View(state)
+    assert view.all()[0]["state"] == "provisioning"
+    view.close()

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from host_agent.__main__ import main
-from pv_channel.messages import Outcome, Provision
+from pv_channel.messages import (
+    Check,
+    ItemResult,
+    Outcome,
+    Plan,
+    Planned,
+    PlannedItem,
+    Provision,
+    Reject,
+    Report,
+    Result,
+    Unconfirmed,
+)
 from pv_channel.noise import KeyPair
 from pv_channel.trust import Trust
 from tests.host.fakes import FakeGuest, FakeQemu
@@ -255,3 +267,141 @@ def test_the_private_key_is_in_no_output(dom0: Dom0) -> None:
         assert dom0.push() == 0
     secret = (dom0.work / "state" / "host.key").read_text().split()[1]
     assert secret not in dom0.out + dom0.err
+
+
+def lasting(guest: FakeGuest, *later: ItemResult) -> None:
+    """Have the guest's user-data be under way when it answers, and tell *later* what became of it."""
+
+    def answer(message: HostMessage, end: Guest) -> None:
+        if isinstance(message, Provision):
+            guest.apply(message)
+            items = [ItemResult("hostname", Outcome.APPLIED), ItemResult("user-data", Outcome.PENDING)]
+            end.send(Result(1, Outcome.APPLIED, items))
+            if later:
+                end.send(Report(1, list(later)))
+        guest.pong(message, end)
+
+    guest.answer = answer
+
+
+DONE = ItemResult("user-data", Outcome.APPLIED)
+FAILED = ItemResult("user-data", Outcome.FAILED, "command-failed", "part 1 ended with status 3")
+
+
+def test_a_push_waits_for_what_is_under_way(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    lasting(guest, DONE)
+    with FakeQemu(dom0.socket, guest):
+        status, result = dom0.push_json()
+    assert (status, result["outcome"], result["error"]) == (0, "applied", "")
+    assert {item["item"]: item["outcome"] for item in result["items"]} == {"hostname": "applied", "user-data": "applied"}
+    assert "waiting for user-data" in dom0.err
+
+
+def test_what_fails_later_is_exit_1_and_a_degraded_vm(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    lasting(guest, FAILED)
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push() == 1
+    assert "generation 1: degraded: user-data: command-failed: part 1 ended with status 3" in dom0.err
+    assert "command-failed" in dom0.out
+    assert dom0.run("status", "--state", str(dom0.work / "state")) == 0
+    assert [word in dom0.out for word in ("degraded", "applied", "user-data: command-failed")] == [True] * 3
+
+
+def test_a_push_that_shall_not_wait_ends_with_the_answer(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    lasting(guest)
+    with FakeQemu(dom0.socket, guest):
+        status, result = dom0.push_json("--no-wait")
+    assert (status, result["outcome"]) == (0, "applied")
+    assert "under way: user-data" in dom0.err
+    assert dom0.run("status", "--state", str(dom0.work / "state")) == 0
+    assert "user-data: pending" in dom0.out
+
+
+def test_what_is_under_way_for_longer_than_the_timeout_is_told_as_such(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    lasting(guest)
+    with FakeQemu(dom0.socket, guest):
+        status, result = dom0.push_json(timeout=1.5)
+    assert (status, result["outcome"]) == (1, "timeout")
+    assert "under way after 1.5 s: user-data" in result["error"]
+    assert [item["outcome"] for item in result["items"]] == ["applied", "pending"]
+
+
+def test_a_second_push_waits_for_what_is_under_way_since_the_first(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    lasting(guest)
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push("--no-wait") == 0
+
+        def report(message: HostMessage, end: Guest) -> None:
+            end.send(Report(1, [ItemResult("user-data", Outcome.PENDING)]))
+            guest.pong(message, end)
+            end.send(Report(1, [DONE]))
+
+        guest.answer = report
+        status, result = dom0.push_json()
+    assert (status, result["outcome"], len(guest.applied)) == (0, "unchanged", 1)
+    assert [item["outcome"] for item in result["items"]] == ["applied"]
+
+
+def plans(guest: FakeGuest, planned: Planned) -> None:
+    """Have the guest answer plans with that, and nothing else."""
+
+    def answer(message: HostMessage, end: Guest) -> None:
+        assert not isinstance(message, Provision)
+        if isinstance(message, Plan):
+            end.send(planned)
+        guest.pong(message, end)
+
+    guest.answer = answer
+
+
+def test_a_dry_run_prints_the_plan_and_records_nothing(dom0: Dom0) -> None:
+    guest = FakeGuest()
+    plans(guest, Planned(1, [PlannedItem("hostname", detail="web1", steps=["write /etc/hostname", "  +web1\x1b"])]))
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push("--dry-run") == 0
+        assert dom0.out == "hostname (web1)\n  write /etc/hostname\n    +web1\\x1b\n"
+        status, result = dom0.push_json("--dry-run")
+        assert (status, result["outcome"], result["generation"], result["changes"]) == (0, "planned", 1, True)
+        assert result["items"][0]["steps"][0] == "write /etc/hostname"
+        guest.answer = guest.comply
+        assert dom0.push() == 0
+    assert [document.generation for document in guest.applied] == [1]
+
+
+@pytest.mark.parametrize(
+    ("planned", "outcome", "error"),
+    [
+        (Planned(0, reason="bad-document", path="users", detail="no"), "refused", "refused: users: bad-document: no"),
+        (Planned(1, [PlannedItem("network", "conflict", "x")]), "failed", "network: cannot be: conflict: x"),
+    ],
+)
+def test_a_dry_run_of_what_cannot_be_is_exit_1(dom0: Dom0, planned: Planned, outcome: str, error: str) -> None:
+    guest = FakeGuest()
+    plans(guest, planned)
+    with FakeQemu(dom0.socket, guest):
+        status, result = dom0.push_json("--dry-run")
+    assert (status, result["outcome"], result["error"]) == (1, outcome, error)
+
+
+def test_a_push_tells_that_the_network_has_changed_and_what_was_decided(dom0: Dom0) -> None:
+    guest = FakeGuest()
+
+    def answer(message: HostMessage, end: Guest) -> None:
+        if isinstance(message, Provision):
+            end.send(Unconfirmed(1, 30, [Check("gateway", good=False, detail="gateway 10.0.0.1 does not answer on eth0")]))
+        elif isinstance(message, Reject):
+            end.send(Result(1, Outcome.FAILED, [ItemResult("network", Outcome.FAILED, "rejected", message.detail)]))
+
+    guest.answer = answer
+    with FakeQemu(dom0.socket, guest):
+        assert dom0.push() == 1
+    assert "the network has changed; waiting for what the guest itself sees" in dom0.err
+    assert "the changed network is rejected: gateway 10.0.0.1 does not answer on eth0" in dom0.err
+    assert "network: rejected: gateway 10.0.0.1" in dom0.err
+    assert dom0.run("status", "--state", str(dom0.work / "state"), "vm1") == 0
+    assert "the changed network is rejected" in dom0.out

@@ -18,6 +18,7 @@ from host_agent.ledger import Ledger
 from host_agent.service import Service, check_directories
 from host_agent.status import View
 from host_agent.timing import Timing
+from pv_channel.messages import Confirm, Provision, Reject, Unconfirmed
 from pv_channel.noise import KeyPair
 from tests.host.fakes import CHANNEL, FakeGuest, FakeQemu
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from pv_channel.messages import HostMessage
+    from pv_channel.session import Guest
 
 #: As the daemon's, but it looks at the directories more often.
 TIMING = Timing(look_every=0.03, between_greetings=0.02, first_greetings=(0.05,), greeting_every=0.1, after_refusal=0.2)
@@ -283,3 +287,41 @@ def test_a_directory_that_everybody_may_write_to_is_refused(dom0: Dom0) -> None:
         check_directories(dom0.documents, dom0.sockets)
     with pytest.raises(BadFile, match="cure: mkdir"):
         check_directories(dom0.sockets, dom0.state / "nowhere")
+
+
+def test_a_slow_check_of_one_vm_delays_no_other_and_decides_over_its_own(dom0: Dom0, tmp_path: Path) -> None:
+    slow, quick = FakeGuest(), FakeGuest()
+    go_on = tmp_path / "go-on"
+    words: list[HostMessage] = []
+    held: list[Provision] = []
+
+    def wait_for_a_word(message: HostMessage, end: Guest) -> None:
+        if isinstance(message, Provision):
+            held.append(message)
+            end.send(Unconfirmed(1, 60, []))
+        elif isinstance(message, Confirm | Reject):
+            words.append(message)
+            slow.apply(held[0])
+            end.send(slow.result(held[0]))
+        slow.pong(message, end)
+
+    slow.answer = wait_for_a_word
+    script = f"until [ -e {go_on} ]; do sleep 0.1; done"
+    dom0.document("slow", "web1", confirm=f"{{check: command, command: [/bin/sh, -c, '{script}']}}")
+    dom0.document("quick", "web2")
+
+    async def story() -> None:
+        await eventually(lambda: "waiting for the command" in dom0.vm("slow").get("detail", ""), "the question")
+        await eventually(lambda: hostnames(quick) == ["web2"], "the other VM")
+        dom0.document("quick", "web3")
+        await eventually(lambda: hostnames(quick) == ["web2", "web3"], "the other VM's next")
+        assert words == []
+        go_on.touch()
+        await eventually(lambda: dom0.vm("slow").get("generation-applied") == 1, "the verdict")
+
+    with FakeQemu(dom0.sockets / "slow.sock", slow), FakeQemu(dom0.sockets / "quick.sock", quick):
+        dom0.serve(story)
+    assert words == [Confirm(1)]
+    events = [event["what"] for event in dom0.vm("slow")["events"]]
+    assert any("the network has changed" in event for event in events)
+    assert any("the changed network is confirmed" in event for event in events)

@@ -293,8 +293,8 @@ def small(top: Path) -> Machine:
     return made
 
 
-def killed_at_line(at: int, machine: Machine) -> bool:
-    """Whether a process that makes the users died at line number *at* of all the agent's lines."""
+def killed_at_line(at: int, machine: Machine, raw: bytes = FULL) -> bool:
+    """Whether a process that applies *raw* died at line number *at* of all the agent's lines."""
     pid = os.fork()
     if pid:
         return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -308,7 +308,7 @@ def killed_at_line(at: int, machine: Machine) -> bool:
         return line
 
     sys.settrace(lambda frame, event, argument: line if frame.f_code.co_filename.startswith(PACKAGE) else None)
-    result: Result = machine.provisioner().provision(FULL, None, no_progress)
+    result: Result = machine.provisioner().provision(raw, None, no_progress)
     os._exit(0 if result.outcome is Outcome.APPLIED else 1)
 
 

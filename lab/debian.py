@@ -34,6 +34,14 @@ GUEST_PACKAGES = (
     "sudo", "tzdata",
 )  # fmt: skip
 
+#: A template whose documents cloud-init carries out, and on which the distribution's own programs for locales, authorities and
+#: disks are there: in a namespace, never booted.
+CLOUD_INIT_PACKAGES = (
+    "systemd", "systemd-sysv", "udev", "dbus", "cloud-init", "cloud-guest-utils", "openssh-server", "python3", "iproute2",
+    "ifupdown", "sudo", "tzdata", "locales", "ca-certificates", "e2fsprogs", "fdisk",
+    "python3-cffi-backend",  # debootstrap follows no virtual package, and python3-cryptography depends on one
+)  # fmt: skip
+
 #: What nobody reads in a lab; half of the tree.
 UNREAD = (
     "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists",
@@ -83,6 +91,11 @@ def debootstrap(cache: Cache, progress: Progress, role: str, wanted: Sequence[st
             (tree / unread).mkdir(parents=True)
 
     return cache.layer(f"{role}-debian", key, fill) / "tree"
+
+
+def cloud_init_tree(cache: Cache, progress: Progress) -> Path:
+    """Return the tree of a Debian with cloud-init, which is to be copied, or to be the lower layer of an overlay."""
+    return debootstrap(cache, progress, "cloud-init", CLOUD_INIT_PACKAGES)
 
 
 def dom0_tree(cache: Cache, progress: Progress, kernel: Kernel) -> Path:

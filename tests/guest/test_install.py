@@ -103,6 +103,24 @@ def test_uninstall_leaves_what_was_there_before(root: Path) -> None:
     assert install(root, "--uninstall") == 0
 
 
+def test_handing_to_cloud_init_is_a_drop_in_and_its_one_data_source_and_goes_again(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert install(root, "--hand-to", "cloud-init") == 1
+    assert "cloud-init" in capsys.readouterr().err
+    assert files(root).keys() == {"usr/bin/python3", "usr/local/bin/pv-guest-agent"}
+    (root / "usr/bin/cloud-init").touch(0o755)
+    (root / "opt").mkdir()
+    (root / "opt/pv-guest-agent").touch(0o755)
+    assert install(root, "--agent", "/opt/pv-guest-agent", "--hand-to", "cloud-init") == 0
+    drop_in = root / f"{UNIT}.d/hand-to-cloud-init.conf"
+    assert "ExecStart=\nExecStart=/opt/pv-guest-agent run --hand-to cloud-init\n" in drop_in.read_text()
+    assert "datasource_list: [NoCloud, None]\n" in (root / "etc/cloud/cloud.cfg.d/95-pv-guest-agent.cfg").read_text()
+    assert install(root) == 0
+    assert not drop_in.parent.exists()
+    assert list((root / "etc/cloud/cloud.cfg.d").iterdir()) == []
+
+
 def test_a_system_without_python_is_told_before_anything_is_written(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "usr/bin/python3").unlink()
     before = files(root)
@@ -146,12 +164,12 @@ def test_the_rule_gives_the_unit_no_instance() -> None:
     assert re.findall(r'SYSTEMD_WANTS\}\+="([^"]*)"', rule) == ["pv-guest-agent@.service"]
 
 
-@pytest.mark.parametrize("verb", ["run", "channels", "install"])
+@pytest.mark.parametrize("verb", ["run", "channels", "plan", "install", "seal", "user-data"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
     assert ended.value.code == 0
-    assert "--" in capsys.readouterr().out
+    assert f"usage: pv-guest-agent {verb}" in capsys.readouterr().out
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from pv_channel import CHANNEL_NAME
 TOP = Path(__file__).parent.parent.parent
 INSTANCE = r"pv-guest-agent@sys-devices-console\x2d1.service"
 COLDPLUG = "pv-channel-coldplug.service"
+USER_DATA = "pv-user-data.service"
 #: systemd's own units, for the targets that ours name.
 SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 
@@ -41,12 +42,20 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def verify(root: Path) -> str:
     """What systemd finds wrong with our units."""
-    done = analyze("verify", "--man=no", f"--root={root}", COLDPLUG, INSTANCE)
+    done = analyze("verify", "--man=no", f"--root={root}", COLDPLUG, INSTANCE, USER_DATA)
     return done.stdout + done.stderr + (f"exit status {done.returncode}" if done.returncode else "")
 
 
 def test_systemd_finds_nothing_wrong_with_our_units(root: Path) -> None:
     assert verify(root) == ""
+
+
+def test_systemd_finds_nothing_wrong_with_the_drop_in_that_hands_documents_to_cloud_init(root: Path) -> None:
+    (root / "usr/bin/cloud-init").touch(0o755)
+    assert main(["install", "--root", str(root), "--hand-to", "cloud-init"]) == 0
+    assert verify(root) == ""
+    shown = analyze("cat-config", f"--root={root}", "systemd/system/pv-guest-agent@.service.d/hand-to-cloud-init.conf").stdout
+    assert "ExecStart=/usr/local/bin/pv-guest-agent run --hand-to cloud-init" in shown
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -34,7 +34,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def give(machine: Machine, generation: int, **fields: object) -> messages.Result:
+def give(machine: Machine, generation: int, **fields: Any) -> messages.Result:
     return machine.provisioner().provision(document(generation, **fields), None, no_progress)
 
 
@@ -42,7 +42,7 @@ def draft(machine: Machine, before: dict[str, bytes], overwrite: list[str] | Non
     """The planning of generation 2 of ``i-1``, whose first one wrote *before* as the item ``hostname``."""
     paths = {path: digest_of(content) for path, content in before.items()}
     state = State(Target("i-1", 1, ""), messages.Result(1, Outcome.APPLIED), {"hostname": paths})
-    made = Draft(machine.system, parse(document(2, **{"instance-id": instance, "overwrite": overwrite or []})), state)
+    made = Draft(machine.system, parse(document(2, instance, overwrite=overwrite or [])), state)
     made.item = "hostname"
     return made
 
@@ -113,7 +113,7 @@ def test_what_was_ours_stays_known_through_a_generation_that_says_nothing_of_it(
 def plan_with(
     planners: dict[str, Planner], machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[str], dict[str, str]]:
-    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda: planners)
+    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda document: planners)
     plans, failures = plan_all(parse(document(1)), machine.system, None)
     return [plan.item for plan in plans], {item: failure.reason for item, failure in failures.items()}
 
@@ -181,7 +181,7 @@ def test_a_plan_never_outgrows_its_message_and_never_shows_a_secret(machine: Mac
         public = [WriteFile(f"/etc/{n}", b"\x01\n".join(b"%d" % line for line in range(300))) for n in range(300)]
         return Plan([WriteFile("/etc/secret", b"hunter2\n", 0o600, secret=True), *public], "")
 
-    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda: {"write-files": everything})
+    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda document: {"write-files": everything})
     planned = preview(plan_all(parse(document(1)), machine.system, None), 1, machine.system)
     assert planned.cut
     encoded = messages.encode(planned)

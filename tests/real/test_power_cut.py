@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pv_channel.messages import Outcome
-from tests.guest.machine import no_progress
+from tests.guest.machine import STATE, no_progress
 from tests.real import corpus, power, strikes
 from tests.real.struck import Strike
 
@@ -133,3 +133,27 @@ def test_a_power_cut_at_any_moment_leaves_old_or_new(recordings: dict[int, Recor
     found = cuts(recording, recording.calls, random.Random(seed))
     assert len(found) > 500
     assert list(islice(problems(recording, found, memory), 10)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "which"),
+    [
+        (f"{STATE}/.journal.json.pv-guest-agent-new", 0),
+        (STATE, 0),  # the journal's name
+        ("etc/.hosts.pv-guest-agent-new", 0),
+        ("home/ada/.ssh", 0),  # the name of a new file
+        (f"{STATE}/.state.json.pv-guest-agent-new", 0),
+        (STATE, 1),  # the name of the new state
+        ("etc/ssh", -1),  # that the old files have lost their second names
+    ],
+)
+def test_a_sync_that_is_left_out_is_found(recordings: dict[int, Recording], memory: Path, path: str, which: int) -> None:
+    """The control of the test above: without this one, some power cut leaves neither old nor new."""
+    recording = recordings[2]
+    synced = f"{recording.base}/root/{path}"
+    syncs = [number for number, call in enumerate(recording.calls) if call.kind == "fsync" and call.arguments == [synced]]
+    left = [call for number, call in enumerate(recording.calls) if number != syncs[which]]
+    source = random.Random(0)
+    right = cuts(recording, recording.calls, source)
+    found = {key: after for key, after in cuts(recording, left, source).items() if key not in right}
+    assert next(problems(recording, found, memory), None) is not None

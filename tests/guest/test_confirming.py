@@ -157,7 +157,7 @@ def with_reach(machine: Machine, monkeypatch: pytest.MonkeyPatch, *, there: bool
         content = f"{document.generation}\n".encode()
         return Plan([WriteFile("/etc/network.conf", content)], "", reach=Reach(["eth0"], [], []))
 
-    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda: {"network": plan})
+    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda document: {"network": plan})
     return []
 
 

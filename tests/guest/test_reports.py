@@ -84,7 +84,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     def plan(document: Document, draft: Draft) -> Plan:
         return Plan([WriteFile("/etc/generation", f"{document.generation}".encode())], "", pending=True)
 
-    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda: {"user-data": plan})
+    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda document: {"user-data": plan})
     know(monkeypatch)
     made.provisioner().provision(document(1), None, no_progress)
     return made
@@ -120,7 +120,7 @@ def test_what_became_of_it_is_told_once_and_stays_on_record(machine: Machine, mo
 
 
 def test_what_was_never_under_way_is_not_reported(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda: {"user-data": lambda *_: Plan([], "")})
+    monkeypatch.setattr("guest_agent.actions.planning._planners", lambda document: {"user-data": lambda *_: Plan([], "")})
     provisioner = machine.provisioner()
     provisioner.provision(document(2), None, no_progress)
     assert (provisioner.pending, provisioner.report()) == (False, None)

@@ -140,7 +140,7 @@ def _hostname(key: str, interface: Interface) -> dict[str, str]:
     }
     if len(said) > 1:
         raise unsupported(MANAGER, key, "use-hostname", "it is one setting for DHCPv4 and DHCPv6 together")
-    return {"from-dhcp": "true" if said.pop() else "false"} if said else {}
+    return {"from-dhcp": str(int(said.pop()))} if said else {}  # a number (NMTernary): its words would be passed over
 
 
 def _route(number: int, route: Route) -> dict[str, str]:
@@ -162,6 +162,6 @@ def _rule(key: str, rule: RoutingPolicy) -> str:
     words = [f"priority {rule.priority}"]
     words += [f"from {rule.source}"] if rule.source is not msgspec.UNSET else []
     words += [f"to {rule.to}"] if rule.to is not msgspec.UNSET else []
-    words += [f"tos {rule.type_of_service}"] if rule.type_of_service is not msgspec.UNSET else []
+    words += [f"tos 0x{rule.type_of_service:02x}"] if rule.type_of_service is not msgspec.UNSET else []
     words += [f"fwmark {rule.mark}"] if rule.mark is not msgspec.UNSET else []
     return " ".join([*words, f"table {rule.table}"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent.renderers import bonding, sections
+from guest_agent.renderers import network_manager_bond, sections
 from guest_agent.renderers import network_manager_ip as ip
 from guest_agent.renderers.interfaces import driver_name
 from guest_agent.renderers.unsupported import unsupported
@@ -50,7 +50,7 @@ def render(key: str, network: NetworkConfig, system: System) -> str:
     master = network.master(key)
     parts = {"connection": _connection(key, network, master), "ethernet": _ethernet(key, network), "match": {}}
     if key in network.bonds:
-        parts["bond"] = bonding.options(network.bonds[key], network, system)
+        parts["bond"] = network_manager_bond.section(key, network, system)
     elif key in network.bridges:
         parts["bridge"] = _bridge(key, network.bridges[key])
     elif key in network.vlans:

@@ -44,14 +44,41 @@ def record(memory: Path, base: Path, generation: int) -> Recording:
     top, work = strikes.copy(base, memory / f"made-{generation}"), memory / f"work-{generation}"
     work.mkdir()
     disk = power.Disk(top)
-    strikes.strace(work, [Strike(str(top), generation)], "-y", "-xx", "-s", "10000000", "-e", f"trace={','.join(power.CALLS)}")
+    _strace(work, top, generation)
     assert (top / "outcome").read_text() == Outcome.APPLIED.value
-    calls = [call._replace(arguments=[_elsewhere(argument, top, base) for argument in call.arguments])
-             for call in power.parse((work / "trace").read_text()) if disk.do(call)]  # fmt: skip
+    calls = _calls(work, top, base, disk)
     new = corpus.tree(top / "root")
     with disk_of(power.remains(disk, {}), memory) as model:
         assert corpus.tree(model / "root") == new
     return Recording(base, generation, calls, corpus.tree(base / "root"), new)
+
+
+def record_way_back(memory: Path, recording: Recording) -> Recording:
+    """What the next start does where the agent was killed just before the new state would have been in force."""
+    disk = power.Disk(recording.base)
+    for call in recording.calls:
+        if call.kind == "renameat" and call.arguments[-1] == "state.json":
+            break
+        disk.do(call)
+    base, work = memory / "killed", memory / "work-back"
+    power.materialise(power.remains(disk, {}), base)
+    assert corpus.tree(base / "root") != recording.old
+    top = strikes.copy(base, memory / "made-back")
+    work.mkdir()
+    disk = power.Disk(top)
+    _strace(work, top, 0)
+    assert corpus.tree(top / "root") == recording.old
+    return recording._replace(base=base, calls=_calls(work, top, base, disk))
+
+
+def _strace(work: Path, top: Path, generation: int) -> None:
+    strikes.strace(work, [Strike(str(top), generation)], "-y", "-xx", "-s", "10000000", "-e", f"trace={','.join(power.CALLS)}")
+
+
+def _calls(work: Path, top: Path, base: Path, disk: power.Disk) -> list[Call]:
+    """The calls that mean something to *disk*, which follows them, as if they had been made at *base*."""
+    return [call._replace(arguments=[_elsewhere(argument, top, base) for argument in call.arguments])
+            for call in power.parse((work / "trace").read_text()) if disk.do(call)]  # fmt: skip
 
 
 def _elsewhere(argument: str, top: Path, base: Path) -> str:
@@ -104,9 +131,10 @@ def problem(recording: Recording, key: power.Key, memory: Path, *, again: bool) 
         machine.provisioner().recover()
         after = corpus.tree(machine.root)
         if after not in (recording.old, recording.new):
-            differ = [{path for path in {**after, **wanted} if after.get(path) != wanted.get(path)}
+            differ: list[set[str]] = [{path for path in {**after, **wanted} if after.get(path) != wanted.get(path)}
                       for wanted in (recording.old, recording.new)]  # fmt: skip
-            return f"half a configuration: {', '.join(sorted(min(differ, key=len)))}"
+            fewest = min(differ, key=len)
+            return f"half a configuration: {', '.join(sorted(fewest))}"
         left = corpus.strays(machine.root)
         if left:
             return f"left over: {', '.join(left)}"
@@ -132,6 +160,13 @@ def test_a_power_cut_at_any_moment_leaves_old_or_new(recordings: dict[int, Recor
     recording = recordings[generation]
     found = cuts(recording, recording.calls, random.Random(seed))
     assert len(found) > 500
+    assert list(islice(problems(recording, found, memory), 10)) == []
+
+
+def test_a_power_cut_on_the_way_back_is_no_worse(recordings: dict[int, Recording], memory: Path) -> None:
+    recording = record_way_back(memory, recordings[2])
+    found = cuts(recording, recording.calls, random.Random(0))
+    assert len(found) > 100
     assert list(islice(problems(recording, found, memory), 10)) == []
 
 

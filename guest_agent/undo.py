@@ -180,4 +180,24 @@ class RemoveMadeHome(_Undo, frozen=True, tag="home"):
         return f"{self.home.path} could not be removed whole" if system.exists(self.home.path) else ""
 
 
-Undo = RestoreFile | RemoveMadeDirectory | RestoreHostname | RestoreKeys | RunBack | RestoreAccounts | RemoveMadeHome
+class DeleteDevice(_Undo, frozen=True, tag="device"):
+    """Delete a network device that was made by files that are no more."""
+
+    name: str
+
+    def undo(self, system: System) -> str:
+        """Delete it where it is there. Its failure is a note: after a reboot there is none."""
+        from guest_agent import network_devices  # loaded here: only a change of the network needs it
+
+        if not network_devices.is_there(system, self.name):
+            return ""
+        try:
+            network_devices.delete(system, self.name)
+        except ItemError as exc:
+            return exc.detail
+        return ""
+
+
+Undo = (
+    RestoreFile | RemoveMadeDirectory | RestoreHostname | RestoreKeys | RunBack | RestoreAccounts | RemoveMadeHome | DeleteDevice
+)

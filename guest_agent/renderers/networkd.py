@@ -42,6 +42,7 @@ def is_running(system: System) -> bool:
 def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes networkd have exactly these interfaces from us; those of others are left alone. Raise `ItemError`, `OSError`."""
     from guest_agent.changes.files import RemoveFile
+    from guest_agent.changes.network_device import RemakeDevice
     from guest_agent.changes.running import RunCommand
     from guest_agent.renderers import link
     from guest_agent.renderers.networkd_foreign import masked
@@ -62,14 +63,15 @@ def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     changes: list[Change] = [RunCommand([], [_NETWORKCTL, "reconfigure", *before], RUNNING)] if before else []
     changes.append(RunCommand([], reload, RUNNING))  # undone in reverse order: files, deletions, reload, reconfigure
     remade = _to_remake(network, draft, changed)
-    changes += [_delete(key, back=True) for key in remade]
+    changes += [RemakeDevice(key, back=True) for key in remade]
     changes += [change for path, text in wanted.items() for change in draft.own(path, text.encode("ascii"), MODE)]
     changes += masks
     changes += [RemoveFile(path) for path in gone]
     changes += link.plan(network, draft)
-    unwanted = [_key(path) for path in gone if path.endswith(NETDEV)]
-    changes += [_delete(key, back=False) for key in [*unwanted, *remade] if system.exists(f"/sys/class/net/{key}")]
+    changes += [RemakeDevice(key) for key in remade if system.exists(f"/sys/class/net/{key}")]
     changes.append(RunCommand(reload, [], RUNNING))
+    # Their members have left them by then, and do not fail.
+    changes += [RemakeDevice(_key(path)) for path in gone if path.endswith(NETDEV)]
     if after:
         changes.append(RunCommand([_NETWORKCTL, "reconfigure", *after], [], RUNNING))
     return changes
@@ -131,10 +133,3 @@ def _to_reconfigure(network: NetworkConfig, system: System, changed: set[str]) -
         before += there
         after += names_after(system, network, key) if there else []
     return before, after
-
-
-def _delete(key: str, *, back: bool) -> Change:
-    from guest_agent.changes.running import RunCommand
-
-    argv = [_NETWORKCTL, "delete", key]
-    return RunCommand([], argv, f"/sys/class/net/{key}") if back else RunCommand(argv, [], f"/sys/class/net/{key}")

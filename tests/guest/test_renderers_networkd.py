@@ -243,7 +243,7 @@ def test_a_bond_that_changes_is_deleted_and_its_members_are_told(tmp_path: Path)
     assert machine.programs.calls == ["networkctl delete bond0", "networkctl reload", "networkctl reconfigure eth0 eth1"]
     machine.programs.calls.clear()
     become(machine, {}, 3)
-    assert machine.programs.calls == ["networkctl delete bond0", "networkctl reload"]
+    assert machine.programs.calls == ["networkctl reload", "networkctl delete bond0"]
     assert list((machine.root / DIRECTORY).iterdir()) == []
 
 
@@ -265,6 +265,29 @@ def test_a_device_that_could_not_be_made_is_deleted_before_the_old_files_are_rea
     assert machine.programs.calls[2:] == ["networkctl delete br0", "networkctl reload", "networkctl reconfigure eth0"]
     (machine.root / "sys/class/net/br0").rmdir()  # the fake makes it at any reload
     assert machine.snapshot() == old
+
+
+def test_networkd_is_told_to_look_when_it_knows_that_the_device_is_gone(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    bridge = {"bridges": {"br0": {}}}
+    become(machine, bridge)
+    device(machine, "br0", ifindex="7")
+    note = machine.write("run/systemd/netif/links/7")
+    old = machine.snapshot()
+    item = become(machine, {"bridges": {"br0": {"mtu": 1400}}}, 2)
+    assert (item.outcome, item.reason) == (Outcome.FAILED, "not-in-force")
+    assert item.detail == "br0 was deleted, and systemd-networkd still has it after 5 s"
+    assert machine.snapshot() == old
+    sleep = machine.system.sleep
+
+    def hear_of_it(seconds: float) -> None:
+        sleep(seconds)
+        note.unlink(missing_ok=True)
+
+    machine.system.sleep = hear_of_it
+    machine.programs.calls.clear()
+    assert become(machine, {"bridges": {"br0": {"mtu": 1400}}}, 2).outcome is Outcome.APPLIED
+    assert machine.programs.calls == ["networkctl delete br0", "networkctl reload"]
 
 
 def test_a_device_of_somebody_elses_is_a_conflict(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+import stat
 from typing import TYPE_CHECKING, Final
 
 from guest_agent import homes
-from guest_agent.actions import block
+from guest_agent.actions import block, write_files
 from guest_agent.actions.draft import digest_of
-from guest_agent.changes.files import WriteFile
+from guest_agent.changes.files import MakeLink, WriteFile
 from guest_agent.changes.keys import WriteKeys
 from guest_agent.failure import ItemError
 from guest_agent.renderers.choose import RENDERERS
@@ -62,7 +63,9 @@ def parts(system: System, owned: Owned, *, logs: bool) -> list[Part]:
     """
     ours = [path for renderer in RENDERERS for path in renderer.ours(system)]
     ours += [path for item, paths in owned.items() if item not in _KEPT for path in paths if _is_ours(system, path, paths[path])]
-    made = [*removals(system, ours), *_without_our_blocks(system)]
+    back = _originals(system, owned.get("write-files", {}))
+    ours = [path for path in ours if path not in back]
+    made = [*removals(system, ours), *back.values(), *_without_our_blocks(system)]
     found = [
         Part("the document in force", [Forget(owned)]),
         Part("what earlier documents made", made),
@@ -81,6 +84,26 @@ def changed_by_others(system: System, owned: Owned) -> list[str]:
         for item, paths in owned.items() if item not in _KEPT
         for path, digest in paths.items() if system.exists(path) and not _is_ours(system, path, digest)
     ]  # fmt: skip
+
+
+def _originals(system: System, written: dict[str, str]) -> dict[str, Step]:
+    """What gives the files back that stood where ``write_files`` wrote or removed one, by path."""
+    found: dict[str, Step] = {}
+    for path, digest in written.items():
+        kept = write_files.original_of(path)
+        if not system.exists(kept) or not (_is_ours(system, path, digest) or _is_removed(system, path, digest)):
+            continue
+        link, stored = system.link(kept), None if system.link(kept) else system.read(kept)
+        if link:
+            found[path] = MakeLink(path, link)
+        elif stored is not None:
+            secret = not stored.mode & stat.S_IROTH
+            found[path] = WriteFile(path, stored.content, stored.mode, stored.uid, stored.gid, secret=secret)
+    return found
+
+
+def _is_removed(system: System, path: str, digest: str) -> bool:
+    return digest == write_files.ABSENT and not system.exists(path)
 
 
 def _is_ours(system: System, path: str, digest: str) -> bool:

@@ -23,7 +23,7 @@ from guest_agent.state import Store
 from guest_agent.transaction import Transaction
 from pv_channel.messages import Outcome
 from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, format_key, parse_trusted
-from tests.guest.machine import STATE, FakePrograms, Machine, provision, whole
+from tests.guest.machine import STATE, FakePrograms, Machine, document, provision, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +114,20 @@ def test_what_documents_made_goes_and_what_every_machine_has_stays(machine: Mach
     assert machine.read("etc/hostname") == "web1\n"
     assert "pv-guest-agent" not in machine.read("etc/hosts")
     assert "127.0.0.1\tlocalhost" in machine.read("etc/hosts")
+
+
+def test_files_that_documents_wrote_go_and_what_stood_there_before_comes_back(machine: Machine) -> None:
+    machine.write("etc/motd", b"The template's.\n", 0o640)
+    machine.write("etc/issue", b"The template's.\n")
+    files = [{"path": "/etc/motd", "content": "web1"}, {"path": "/etc/new", "content": "x"}]
+    raw = document(2, write_files=[*files, {"path": "/etc/issue", "absent": True}])
+    assert provision(machine, raw).outcome is Outcome.APPLIED
+    assert (machine.read("etc/motd"), (machine.root / "etc/issue").exists()) == ("web1", False)
+    assert sealed(machine) == 0
+    assert (machine.read("etc/motd"), machine.read("etc/issue")) == ("The template's.\n", "The template's.\n")
+    assert (machine.root / "etc/motd").stat().st_mode & 0o7777 == 0o640
+    assert not (machine.root / "etc/new").exists()
+    assert machine.state_files() == []
 
 
 def test_the_keys_that_documents_gave_are_taken_from_every_user_and_no_others(machine: Machine) -> None:

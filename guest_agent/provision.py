@@ -222,7 +222,7 @@ class Provisioner:
     def _confirm(self, plans: list[Planned], document: Document, confirming: Confirming) -> None:
         """Have the host's word on the network, where it was changed under somebody's feet. The look takes of the time for it."""
         reach = next((plan.plan.reach for plan in plans if plan.plan.reach is not None and plan.changes), None)
-        if reach is not None:
+        if reach is not None and self._system.live:
             from guest_agent.reach import look
 
             within, began = document.confirm.within, self._system.now()

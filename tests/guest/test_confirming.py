@@ -204,3 +204,11 @@ def test_where_the_guests_look_does_not_decide_it_is_short_and_for_none_nobody_i
     asked = with_reach(machine, monkeypatch, there=False)
     assert answer(machine, document(1, network=network(**ORDINARY), confirm={"check": check}), asked).outcome is Outcome.APPLIED
     assert (len(asked), machine.waited) == (asks, 0)
+
+
+def test_a_machine_that_does_not_run_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path)
+    asked = with_reach(machine, monkeypatch, there=False)
+    machine.system.live = False
+    assert answer(machine, document(1, network=network(**ORDINARY)), asked).outcome is Outcome.APPLIED
+    assert asked == []

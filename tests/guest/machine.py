@@ -165,6 +165,14 @@ class Machine:
         self.write("run/network/ifstate", b"lo=lo\n")
         self.enable("networking.service")
 
+    def use_network_manager(self) -> None:
+        """Have NetworkManager in place of networkd, running."""
+        self.remove("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
+        self.remove("run/systemd/netif/state")
+        self.write("usr/bin/nmcli")
+        self.directory("run/NetworkManager/devices")
+        self.enable("NetworkManager.service")
+
     def provisioner(self) -> Provisioner:
         """An agent's, freshly started."""
         return Provisioner(self.system, VERSION)

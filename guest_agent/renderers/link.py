@@ -9,11 +9,12 @@ the file goes and the name stays until the next boot.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent.changes.files import RemoveFile
+from guest_agent.changes.files import RemoveFile, WriteFile
 from guest_agent.changes.running import RunCommand
 from guest_agent.failure import ItemError
 from guest_agent.renderers import sections
@@ -44,6 +45,10 @@ _CONTROL: Final = "/run/udev/control"
 _DATABASE: Final = "/run/udev/data"
 #: A card that udev has not done with may be renamed by it at any moment.
 UDEV_SECONDS: Final = 5.0
+#: cloud-init and systems of the time before ``.link`` files have names here, in 70-persistent-net.rules.
+_RULES: Final = "/etc/udev/rules.d"
+_RULE_ADDRESS: Final = re.compile(r"""attrs?\{address\}=="([0-9a-f:]{17})\"""")
+_RULE_NAME: Final = re.compile(r"""\bNAME:?="([^"]*)\"""")
 _RELOAD: Final = ["udevadm", "control", "--reload"]
 
 
@@ -60,13 +65,13 @@ def ours(system: System) -> list[str]:
 def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What gives the interfaces their names, now and at every boot, and wakes what shall be woken; raise `ItemError`."""
     wanted = {path(key): render(key, ethernet) for key, ethernet in network.ethernets.items() if needs_file(ethernet)}
-    changes: list[Change] = [RunCommand([], _RELOAD, _CONTROL)]
+    changes: list[Change] = [RunCommand([], _RELOAD, _CONTROL), *_without_rules(network, draft)]
     changes += [change for file, text in wanted.items() for change in draft.own(file, text.encode("ascii"), MODE)]
     for file in sorted(set(ours(draft.system)) - set(wanted)):
         draft.check(file)
         changes.append(RemoveFile(file))
     if len(changes) == 1:
-        return []
+        return []  # nothing of udev's was asked for, now or before
     return [*changes, RunCommand(_RELOAD, [], _CONTROL), *renames(network, draft.system)]
 
 
@@ -116,6 +121,34 @@ def renames(network: NetworkConfig, system: System) -> list[Change]:
 
 def _set(name: str, *words: str) -> list[str]:
     return ["ip", "link", "set", "dev", name, *words]
+
+
+def _without_rules(network: NetworkConfig, draft: Draft) -> list[Change]:
+    """What takes the rules away by which udev would give our cards other names; raise `ItemError`, unless the document says to
+    overwrite. A name that a rule gives counts for more than that of any ``.link`` file (80-net-setup-link.rules)."""
+    named = {
+        str(ethernet.match.macaddress): str(ethernet.set_name)
+        for ethernet in network.ethernets.values()
+        if ethernet.match is not msgspec.UNSET and ethernet.set_name is not msgspec.UNSET
+    }
+    changes: list[Change] = []
+    for name in draft.system.names(_RULES) if named else []:
+        file = f"{_RULES}/{name}"
+        lines = draft.system.text(file).splitlines(keepends=True) if name.endswith(".rules") else []
+        others = [line for line in lines if _names_otherwise(line, named)]
+        if others:
+            draft.conflict(file, f"udev names a card by it that the document names: {others[0].strip()[:120]}")
+            stored = draft.read(file)
+            kept = "".join(line for line in lines if line not in others)
+            changes += [] if stored is None else [WriteFile(file, kept.encode())]
+    return changes
+
+
+def _names_otherwise(line: str, named: dict[str, str]) -> bool:
+    address, name = _RULE_ADDRESS.search(line.lower()), _RULE_NAME.search(line)
+    if line.lstrip().startswith("#") or address is None or name is None:
+        return False
+    return named.get(address[1], name[1]) != name[1]
 
 
 def _wait_for_udev(system: System, key: str, ethernet: Ethernet) -> None:

@@ -67,13 +67,32 @@ def test_an_ifupdown_of_sysvinit_counts(machine: Machine) -> None:
     assert choose(machine.system).NAME == "ifupdown"
 
 
-def test_where_two_are_active_the_distributions_own_is_in_charge(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.enable("networking.service")
-    machine.write("sbin/ifup")
-    machine.write("etc/network/interfaces", b"source /etc/network/interfaces.d/*\n")
-    monkeypatch.setattr("guest_agent.renderers.choose._NATIVE", {"family": ("ifupdown",)})
+def test_netplan_is_in_charge_of_whatever_runs_where_it_has_a_file(machine: Machine) -> None:
+    machine.write("usr/sbin/netplan")
     assert choose(machine.system).NAME == "systemd-networkd"
-    machine.write("usr/lib/os-release", b'NAME="A"\nID=child\nID_LIKE="other family"\n')
-    assert choose(machine.system).NAME == "ifupdown"
-    machine.write("etc/os-release", b"ID=another\n")
-    assert choose(machine.system).NAME == "systemd-networkd"
+    machine.write("etc/netplan/50-cloud-init.yaml")
+    machine.write("etc/os-release", b"ID=fedora\n")
+    machine.enable("NetworkManager.service")
+    machine.write("usr/bin/nmcli")
+    assert choose(machine.system).NAME == "netplan"
+
+
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [
+        (b"", "systemd-networkd"),
+        (b"ID=debian\n", "systemd-networkd"),
+        (b'NAME="A=B"\nID=fedora\n', "NetworkManager"),
+        (b'ID="almalinux"\nID_LIKE="rhel centos fedora"\n', "NetworkManager"),
+        (b"ID='opensuse-leap'\nID_LIKE='suse opensuse'\n", "wicked"),
+    ],
+)
+@pytest.mark.parametrize("where", ["etc", "usr/lib"])
+def test_of_several_the_distributions_own_is_in_charge(machine: Machine, where: str, release: bytes, name: str) -> None:
+    for unit in ("NetworkManager.service", "wicked.service"):
+        machine.enable(unit)
+    machine.write("usr/bin/nmcli")
+    machine.write("usr/sbin/wicked")
+    machine.write(f"{where}/os-release", release)
+    chosen = choose(machine.system)
+    assert chosen.NAME == name

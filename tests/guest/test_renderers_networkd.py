@@ -269,8 +269,7 @@ def test_a_device_that_could_not_be_made_is_deleted_before_the_old_files_are_rea
 
 def test_networkd_is_told_to_look_when_it_knows_that_the_device_is_gone(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    bridge = {"bridges": {"br0": {}}}
-    become(machine, bridge)
+    become(machine, {"bridges": {"br0": {}}})
     device(machine, "br0", ifindex="7")
     note = machine.write("run/systemd/netif/links/7")
     old = machine.snapshot()

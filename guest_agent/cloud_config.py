@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -18,14 +18,26 @@ if TYPE_CHECKING:
     from pv_channel.machine import FileToWrite
 
 #: Fields whose names and values are cloud-init's own.
-_SAME = ("timezone", "locale", "groups", "ssh_deletekeys", "ssh_genkeytypes", "ssh_keys", "ssh_pwauth")
-_CURE = "run the agent without --hand-to, or leave it out"
+_SAME: Final = ("timezone", "locale", "groups", "ssh_deletekeys", "ssh_genkeytypes", "ssh_keys", "ssh_pwauth")
+#: Nothing. Without these words cloud-init makes a user, a locale, host keys, and grows the root, asked or not.
+NOTHING: Final[dict[str, object]] = {
+    "preserve_hostname": True,
+    "manage_etc_hosts": False,
+    "users": [],
+    "disable_root": False,
+    "ssh_deletekeys": False,
+    "locale": "false",  # a word to its schema, no to its module
+    "growpart": {"mode": "off"},
+    "resize_rootfs": False,
+}
+NO_NETWORK: Final[dict[str, object]] = {"config": "disabled"}
+_CURE: Final = "run the agent without --hand-to, or leave it out"
 
 
 def config(document: Document, exists: Callable[[str], bool]) -> dict[str, object]:
     """What cloud-init is to do for *document*, on a machine where the user that *exists* says is there; raise `ItemError`."""
     _check(document)
-    made: dict[str, object] = {}
+    made = dict(NOTHING)
     for field in _SAME:
         value = getattr(document, field)
         if value is not msgspec.UNSET:
@@ -50,7 +62,7 @@ def config(document: Document, exists: Callable[[str], bool]) -> dict[str, objec
 def network(document: Document) -> dict[str, object]:
     """The network in cloud-init's words; where the document says nothing of it, that cloud-init leaves it alone."""
     if document.network is msgspec.UNSET:
-        return {"config": "disabled"}
+        return NO_NETWORK
     plain: dict[str, object] = _plain(document.network)
     return {"version": 2} | plain
 
@@ -80,9 +92,7 @@ def _users(document: Document, exists: Callable[[str], bool]) -> dict[str, objec
     root_keys = document.ssh_authorized_keys
     if root_keys is not msgspec.UNSET:  # cloud-init's own field of this name is for its default user
         users.append({"name": "root", "lock_passwd": False, "ssh_authorized_keys": _plain(root_keys)})
-    said = document.users is not msgspec.UNSET or root_keys is not msgspec.UNSET
-    has_root = any(user["name"] == "root" and user.get("ssh_authorized_keys") for user in users)
-    return ({"users": users} if said else {}) | ({"disable_root": False} if has_root else {})
+    return {"users": users}
 
 
 def _user(user: User, exists: Callable[[str], bool]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The item ``user-data``: to cloud-init where that is enabled, and otherwise its scripts run once in the life of an instance.
 
+cloud-init gets user-data alone: everything else of the machine is the document's affair, or nobody's. A user-data that says
+something else of it is believed.
+
 cloud-init's rule holds in both cases: another user-data in a later generation of the same instance is kept or ignored, never run.
 """
 
@@ -10,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent import cloud_init, scripts, user_data_run
+from guest_agent import cloud_config, cloud_init, scripts, user_data_run
 from guest_agent.actions.plan import Plan
 from guest_agent.changes.files import MakeDirectory, MakeLink, RemoveFile, WriteFile, missing_parents
 from guest_agent.failure import ItemError
 from guest_agent.state import Target
 from guest_agent.user_data_run import BEGUN, DIRECTORY, RESULT, RUN, SCRIPT, UNIT, WANTS
 from pv_channel.digest import sha256
+from pv_channel.document import KEY_TYPES
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -27,17 +31,6 @@ if TYPE_CHECKING:
 _UNIT_DIRECTORIES: Final = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 #: Where the unit may have been put: by us, or by a distribution's package.
 _UNIT_PATHS: Final = tuple(f"{directory}/{UNIT}" for directory in _UNIT_DIRECTORIES)
-#: cloud-init gets the scripts alone: everything else of the machine is the document's affair, or nobody's. A user-data that
-#: says something else of it is believed.
-_NOTHING_ELSE: Final[dict[str, object]] = {
-    "preserve_hostname": True,
-    "manage_etc_hosts": False,
-    "users": [],
-    "disable_root": False,
-    "ssh_deletekeys": False,
-    "growpart": {"mode": "off"},
-    "resize_rootfs": False,
-}
 _CURE: Final = f"remove {cloud_init.SEED} in the template"
 
 
@@ -58,8 +51,8 @@ def _handed(document: Document, user_data: str, draft: Draft) -> Plan:
     files = {
         cloud_init.META_DATA: cloud_init.meta_data(instance),
         cloud_init.USER_DATA: user_data.encode("utf-8"),
-        cloud_init.VENDOR_DATA: cloud_init.cloud_config(_NOTHING_ELSE),
-        cloud_init.NETWORK_CONFIG: cloud_init.json_lines({"config": "disabled"}),
+        cloud_init.VENDOR_DATA: cloud_init.cloud_config(cloud_config.NOTHING | _host_keys(draft)),
+        cloud_init.NETWORK_CONFIG: cloud_init.json_lines(cloud_config.NO_NETWORK),
     }
     changes += cloud_init.seed(draft, files, _CURE)
     if cloud_init.has_configured(draft.system, instance):
@@ -67,6 +60,12 @@ def _handed(document: Document, user_data: str, draft: Draft) -> Plan:
         return Plan(changes, detail, pending=not cloud_init.has_finished(draft.system))
     cloud_init.check_sources(draft.system)
     return Plan(changes, f"handed to cloud-init, {cloud_init.when(draft.system)}", pending=True)
+
+
+def _host_keys(draft: Draft) -> dict[str, object]:
+    """That there shall be host keys of the types that there are, for cloud-init makes what it misses."""
+    types = [kind for kind in KEY_TYPES if draft.read(f"/etc/ssh/ssh_host_{kind}_key") is not None]
+    return {"ssh_genkeytypes": types} if types else {}
 
 
 def _run_by_us(document: Document, user_data: str, draft: Draft) -> Plan:

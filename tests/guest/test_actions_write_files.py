@@ -159,7 +159,7 @@ def test_a_directory_is_not_replaced(machine: Machine) -> None:
 
 
 def test_what_others_may_not_read_is_shown_to_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    journals = []
+    journals: list[bytes] = []
 
     def spy(self: Transaction) -> None:
         written(self)

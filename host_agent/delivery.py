@@ -64,6 +64,7 @@ class Delivery:
         self._guest = InForce("", 0, "")
         self._sent: _Sent | None = None
         self._asked: Asked | None = None
+        self._asked_about: set[bool] = set()
         self._to_look_at: Asked | None = None
         self._reported: dict[str, ItemResult] = {}
 
@@ -85,6 +86,7 @@ class Delivery:
     def over(self) -> None:
         """The session is over, and with it all that was said in it."""
         self._sent = self._asked = None
+        self._asked_about = set()
         self._reported = {}
 
     def send(self, now: float) -> bool:
@@ -99,6 +101,7 @@ class Delivery:
         raw = msgspec.Raw(wanted.document.at_generation(generation).encode())
         give_up = now + self._timing.result_at_most
         self._sent = _Sent(wanted, generation, give_up, give_up + MAX_CONFIRM_SECONDS)
+        self._asked_about.discard(True)
         self._reported = {}
         self.deadline = now + self._timing.result
         name = f"generation {generation} of {wanted.document.instance_id}"
@@ -156,7 +159,11 @@ class Delivery:
         if self._dry_run:  # and what waits for a host's word goes before our question
             self.deadline = now + message.seconds + self._timing.result
             return
-        if sent is None or message.generation != sent.generation:
+        is_ours = sent is not None and message.generation == sent.generation
+        if is_ours in self._asked_about:  # a guest asks once in a session; more would cost us memory and programs
+            return
+        self._asked_about.add(is_ours)
+        if sent is None or not is_ours:
             self._say(Reject(message.generation, "another document is wanted by now"))
             return
         give_up = min(max(sent.give_up, now + message.seconds + self._timing.result), sent.at_most)

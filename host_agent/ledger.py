@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from host_agent.files import PRIVATE_FILE, private_directory
 from host_agent.ledger_schema import BUSY_SECONDS, EVENTS_KEPT, FILE_NAME, prepare, trouble
 from host_agent.standing import State
+from pv_channel.messages import MAX_ITEMS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -201,16 +202,22 @@ class Ledger:
         self._do(_STANDS, (State.DEGRADED, State.READY, key))
 
     def report(self, key: str, generation: int, items: list[ItemResult]) -> bool:
-        """The guest says what became later of *items* of *generation*; whether that is news. What is not in force is none."""
+        """The guest says what became later of *items* of *generation*; whether that is news.
+
+        It is none of what is not in force, nor of an item whose end is known: a guest does not fill the disk with news.
+        """
         row = self._run("SELECT generation_items, generation_applied, state FROM vm WHERE key=?", (key,)).fetchone()
         if row is None or row[:2] != (generation, generation):
             return False
-        rows = self._run("SELECT item, number, outcome, reason, detail, log FROM item WHERE key=?", (key,)).fetchall()
-        numbers, known = {row[0]: row[1] for row in rows}, {(row[0], *row[2:]) for row in rows}
-        news = {item.item: _item(item) for item in items if _item(item) not in known}
-        for name, values in news.items():
-            self._do("DELETE FROM item WHERE key=? AND item=?", (key, name))
-            self._do(_NEW_ITEM, (key, numbers.setdefault(name, max(numbers.values(), default=-1) + 1), *values))
+        rows = self._run("SELECT item, number, outcome FROM item WHERE key=?", (key,)).fetchall()
+        numbers = {item: number for item, number, _ in rows}
+        under_way = {item for item, _, outcome in rows if outcome == Outcome.PENDING.value}
+        news = [i for i in items if i.item not in numbers or (i.item in under_way and i.outcome is not Outcome.PENDING)]
+        news = [i for i in news if i.item in numbers or len(numbers) < MAX_ITEMS]
+        for item in news:
+            number = numbers.setdefault(item.item, max(numbers.values(), default=-1) + 1)
+            self._do("DELETE FROM item WHERE key=? AND item=?", (key, item.item))
+            self._do(_NEW_ITEM, (key, number, *_item(item)))
         if news and row[2] in (State.READY, State.DEGRADED):
             self._do(_STANDS, (State.DEGRADED, State.READY, key))
         return bool(news)

@@ -36,6 +36,8 @@ _MAX_REASON: Final = 200
 MAX_HOST_KEYS: Final = 16
 #: What a guest looked at after a change of its network: with every detail full, half of what its message may have.
 MAX_CHECKS: Final = 64
+#: A document has a dozen items.
+MAX_ITEMS: Final = 64
 #: An hour: no operator waits longer for one change.
 MAX_CONFIRM_SECONDS: Final = 3600
 
@@ -127,7 +129,7 @@ class Planned(_Message, frozen=True):
     """The answer to a `Plan`. *cut*: there was more than a message holds. Without *items* the whole was refused."""
 
     generation: Count
-    items: Annotated[list[PlannedItem], msgspec.Meta(max_length=64)] = []
+    items: Annotated[list[PlannedItem], msgspec.Meta(max_length=MAX_ITEMS)] = []
     reason: Word | msgspec.UnsetType = msgspec.UNSET
     path: Detail = ""
     detail: Detail = ""
@@ -167,7 +169,7 @@ class Report(_Message, frozen=True):
     """What became of items of *generation* that were pending when its `Result` was said."""
 
     generation: Generation
-    items: Annotated[list[ItemResult], msgspec.Meta(max_length=64)]
+    items: Annotated[list[ItemResult], msgspec.Meta(max_length=MAX_ITEMS)]
 
 
 class Progress(_Message, frozen=True):
@@ -186,7 +188,7 @@ class Result(_Message, frozen=True):
 
     generation: Count
     outcome: Outcome
-    items: Annotated[list[ItemResult], msgspec.Meta(max_length=64)] = []
+    items: Annotated[list[ItemResult], msgspec.Meta(max_length=MAX_ITEMS)] = []
     host_keys: Annotated[list[HostKey], msgspec.Meta(max_length=MAX_HOST_KEYS)] = []
     reason: Word | msgspec.UnsetType = msgspec.UNSET
     path: Detail = ""

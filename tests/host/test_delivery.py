@@ -358,7 +358,7 @@ def test_what_became_of_an_item_later_is_kept_and_told_once(talk: Talk) -> None:
     assert talk.vm()["state"] == "ready"
 
 
-def test_a_late_failure_degrades_the_vm_and_a_later_success_mends_that(talk: Talk) -> None:
+def test_a_late_failure_degrades_the_vm_until_another_generation(talk: Talk) -> None:
     applies_with(talk, PENDING)
     talk.begin()
     talk.run()
@@ -369,8 +369,31 @@ def test_a_late_failure_degrades_the_vm_and_a_later_success_mends_that(talk: Tal
     talk.begin()
     talk.run()
     assert talk.vm()["state"] == "degraded"
-    guest_says(talk, Report(1, [DONE]))
+    applies_with(talk, DONE)
+    talk.conversation.want(wanted({**PLAIN, "local-hostname": "web2"}), talk.now)
+    talk.run()
     assert talk.vm()["state"] == "ready"
+
+
+def test_a_guest_that_reports_without_end_fills_neither_the_ledger_nor_the_log(talk: Talk) -> None:
+    applies_with(talk, PENDING)
+    talk.begin()
+    talk.run()
+    for number in range(100):
+        guest_says(talk, Report(1, [FAILED if number % 2 else DONE, ItemResult(f"item-{number}", Outcome.PENDING)]))
+    assert len(talk.vm()["items"]) == 64
+    assert talk.kinds().count(What.REPORTED) <= 64
+
+
+def test_a_guest_that_asks_for_the_word_without_end_is_answered_once_in_a_session(talk: Talk) -> None:
+    waits = Waits(talk.guest, GOOD)
+    talk.guest.answer = lambda message, end: waits.heard.append(message)
+    talk.begin()
+    talk.run()
+    for generation in [1, 7] * 100:
+        guest_says(talk, Unconfirmed(generation, 30, GOOD))
+    assert waits.words() == [Confirm(1), Reject(7, "another document is wanted by now")]
+    assert talk.kinds().count(What.UNCONFIRMED) == 1
 
 
 def test_a_host_that_lost_its_ledger_learns_at_the_start_of_a_session(talk: Talk) -> None:

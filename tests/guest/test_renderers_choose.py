@@ -95,4 +95,4 @@ def test_of_several_the_distributions_own_is_in_charge(machine: Machine, where: 
     machine.write("usr/sbin/wicked")
     machine.write(f"{where}/os-release", release)
     chosen = choose(machine.system)
-    assert chosen.NAME == name
+    assert name == chosen.NAME

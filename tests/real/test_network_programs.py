@@ -18,6 +18,7 @@ from guest_agent import netlink
 from guest_agent.failure import ItemError
 from guest_agent.renderers import layers, link, netplan, networkd, networkd_netdev, networkd_network, stanzas, stanzas_devices
 from guest_agent.renderers.interfaces import NET
+from guest_agent.renderers.sections import read
 from guest_agent.system import System
 from tests.networks import NETWORKS, parsed
 from tests.real.stage import IFUPDOWN, MACS, NETWORKD, Shown, perform, program
@@ -276,3 +277,45 @@ def test_netplan_rejects_what_its_manager_cannot_do_and_says_why(tmp_path: Path)
     done = generate(tmp_path, netplan.render(config))
     assert done.returncode != 0
     assert "dhcp" in done.stdout
+
+
+Line = tuple[str, str, str]
+#: How our files for networkd differ from those that netplan makes of the same: ours and netplan's, and why.
+DIFFERENCES: dict[tuple[Line | None, Line | None], str] = {
+    (("Network", "DHCP", "no"), None): "networkd's own default, said for whoever reads it",
+    (None, ("DHCP", "RouteMetric", "100")): "netplan's taste; a document that wants a metric says one",
+    (None, ("DHCP", "UseMTU", "yes")): "with IPv6's DHCP alone there is none; with a size in the document networkd ignores it",
+    (("DHCP", "UseRoutes", "yes"), None): "the default, which the document says",
+    (("DHCP", "SendHostname", "yes"), None): "the default, which the document says",
+    (("Bond", "Mode", "balance-rr"), None): "the default, which the document says",
+    (("Match", "Type", "ether"), None): "a VLAN of the card has a name that fits, too",
+    (None, ("Match", "Name", "wan0")): "the address is enough, and the file is right before the card has its name",
+    (None, ("Link", "WakeOnLan", "off")): "the document says nothing of it",
+    (None, ("Link", "MTUBytes", "1500")): "networkd sets it",
+    (("Link", "NamePolicy", "keep kernel database onboard slot path"), None): "a .link file of ours shall change no name",
+    (("Link", "AlternativeNamesPolicy", "database onboard slot path"), None): "nor take the other names away",
+    (("Link", "MACAddressPolicy", "persistent"), None): "as in systemd's own file, which ours takes the place of",
+}
+
+
+def meaning(text: str) -> set[Line]:
+    """The lines of a file without what is one thing said in two ways."""
+    words = {"true": "yes", "1": "yes", "false": "no", "0": "no"}
+    sections_of = {"DHCPv4": "DHCP", "DHCPv6": "DHCP"}
+    lines = {(sections_of.get(name, name), key, words.get(value, value)) for name, keys in read(text) for key, value in keys}
+    return {line for line in lines if line not in {("Route", "Destination", "0.0.0.0/0"), ("Route", "Destination", "::/0")}}
+
+
+def test_our_files_for_networkd_mean_what_netplans_mean(tmp_path: Path) -> None:
+    met = set()
+    for name, network in NETWORKS.items():
+        config = parsed(network)
+        generate(tmp_path / name, netplan.render(config))
+        for file, text in networkd_files(config).items():
+            path = tmp_path / name / "run/systemd/network" / f"10-netplan-{file}"
+            ours, theirs = meaning(text), meaning(path.read_text())
+            differences = {(line, None) for line in ours - theirs} | {(None, line) for line in theirs - ours}
+            unknown = differences - set(DIFFERENCES)
+            assert not unknown, f"{name}: {file}"
+            met |= differences
+    assert met == set(DIFFERENCES), "a difference that is no more is taken from the list"

@@ -7,34 +7,27 @@ The floor is a bare interpreter that imports the same third-party modules and th
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.row import Row, paired
+from bench.tty import DEADLINE_SECONDS, Tty, provision
 from lab.demo import document, make_root
 from pv_channel import CHANNEL_NAME
 from pv_channel.document import from_values
 from pv_channel.greeting import NO_UUID
-from pv_channel.messages import Provision, Result
 from pv_channel.noise import KeyPair
-from pv_channel.session import FromGuest, Host, Sealed
+from pv_channel.session import Host, Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAIRS = 15
-#: Generous: a process that takes this long has hung.
-DEADLINE_SECONDS = 30
-
 #: Everything third-party that the agent has loaded when it answers; `cryptography` loads its backend with the first key.
 FLOOR = """
 import sys
@@ -89,7 +82,7 @@ def rows() -> list[Row]:
 
 def bare() -> Run:
     """One run of the floor."""
-    with _Tty() as tty:
+    with Tty() as tty:
         began = time.perf_counter()
         process = _start([sys.executable, "-c", FLOOR, tty.name])
         tty.read_until(lambda data: b"ready" in data)
@@ -102,7 +95,7 @@ def bare() -> Run:
 def agent() -> Run:
     """One run of the agent: the greeting waits in the tty when it starts, as on a real first boot."""
     host = Host(channel=CHANNEL_NAME.encode("ascii"), uuid=NO_UUID, key=KeyPair.generate(), random_bytes=os.urandom)
-    with _Tty() as tty, tempfile.TemporaryDirectory(prefix="pv-bench-") as scratch:
+    with Tty() as tty, tempfile.TemporaryDirectory(prefix="pv-bench-") as scratch:
         root = Path(scratch)
         make_root(root)
         host.greet()
@@ -114,52 +107,16 @@ def agent() -> Run:
         events = host.receive(answered)
         if not any(isinstance(event, Sealed) for event in events):
             raise RuntimeError(f"the agent's answer completed no handshake: {events!r}")
-        _provision(host, tty)
+        provision(host, tty, from_values(_yaml(document("web1"))).at_generation(1))
         run = Run(seconds, _peak_kib(process.pid))
         _end(process)
     return run
-
-
-def _provision(host: Host, tty: _Tty) -> None:
-    wanted = from_values(_yaml(document("web1"))).at_generation(1)
-    host.send(Provision(msgspec.Raw(wanted.encode())))
-    os.write(tty.master, host.data_to_send())
-    while True:
-        for event in host.receive(tty.read()):
-            if isinstance(event, FromGuest) and isinstance(event.message, Result):
-                return
-        os.write(tty.master, host.data_to_send())
 
 
 def _yaml(text: str) -> object:
     import yaml
 
     return yaml.safe_load(text)
-
-
-class _Tty:
-    """A pty whose far end stays open in its first, cooked state, as hvc is."""
-
-    def __enter__(self) -> Self:
-        self.master, self._slave = pty.openpty()
-        self.name = os.ttyname(self._slave)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.master)
-        os.close(self._slave)
-
-    def read(self) -> bytes:
-        """What comes next; raise `RuntimeError` where nothing comes any more."""
-        if not select.select([self.master], [], [], DEADLINE_SECONDS)[0]:
-            raise RuntimeError(f"the measured process said nothing for {DEADLINE_SECONDS} s")
-        return os.read(self.master, 65536)
-
-    def read_until(self, done: Callable[[bytes], bool]) -> bytes:
-        data = b""
-        while not done(data):
-            data += self.read()
-        return data
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:

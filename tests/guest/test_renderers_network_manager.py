@@ -207,14 +207,15 @@ def test_a_primary_is_called_by_the_name_of_its_card(machine: Machine) -> None:
         ({"ethernets": {"eth0": {"nameservers": {"addresses": ["10.0.0.2"]}, "dhcp6": True}}}, "a nameserver of IPv4 needs"),
         ({"ethernets": {"eth0": {"nameservers": {"addresses": ["fd00::2"]}, "accept-ra": False}}}, "a nameserver of IPv6 needs"),
         ({"ethernets": {"eth0": {"nameservers": {"search": ["a.example"]}}}}, "'search' needs an address"),
-        ({"ethernets": {"eth0": {"dhcp4": True, "routing-policy": [{"from": "10.0.0.0/8", "table": 7}]}}}, "without a 'priority'"),
+        ({"ethernets": {"eth0": {"dhcp4": True, "routing-policy": [{"to": "10.0.0.0/8", "table": 7}]}}}, "without a 'priority'"),
         ({"ethernets": {"eth0": {"dhcp4": True, "dhcp4-overrides": {"use-domains": "route"}}}}, "dhcp4-overrides.use-domains"),
         ({"ethernets": {"eth0": {"dhcp4": True, "dhcp4-overrides": {"use-domains": False}}}}, "dhcp4-overrides.use-domains"),
         ({"ethernets": {"eth0": {"dhcp6": True, "dhcp6-overrides": {"use-ntp": True}}}}, "dhcp6-overrides.use-ntp"),
         ({"ethernets": {"eth0": {"dhcp4": True, "dhcp4-overrides": {"use-mtu": False}}}}, "dhcp4-overrides.use-mtu"),
         (
             {"ethernets": {"eth0": {
-                "dhcp4": True, "dhcp4-overrides": {"use-hostname": True}, "dhcp6": True, "dhcp6-overrides": {"use-hostname": False},
+                "dhcp4": True, "dhcp6": True,
+                "dhcp4-overrides": {"use-hostname": True}, "dhcp6-overrides": {"use-hostname": False},
             }}},
             "one setting for DHCPv4 and DHCPv6",
         ),

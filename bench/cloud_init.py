@@ -114,7 +114,7 @@ def rows() -> list[Row]:
             8,
             "higher",
             f"ours {cpu[0] * 1000:.0f} ms, cloud-init {cpu[1] * 1000:.0f} ms",
-            "an interpreter and its imports are half of ours; sudo's visudo and an RSA-less ssh key pair the rest",
+            "starting an interpreter and importing are most of ours; visudo, sshd -t and new host keys are in it",
         ),
         Row(
             "peak memory of cloud-init, over ours for the same configuration",
@@ -122,7 +122,7 @@ def rows() -> list[Row]:
             2,
             "higher",
             f"ours {peak[0] / 1024:.1f} MiB, cloud-init {peak[1] / 1024:.1f} MiB",
-            "the interpreter, cryptography and the decoders",
+            "the interpreter, msgspec and cryptography with one key made are 23 MiB before anything of ours is loaded",
         ),
         Row(
             "time of cloud-init's four stages, over ours with every fsync",

@@ -6,7 +6,6 @@ It runs in namespaces of its own, in an overlay over a tree that is built once. 
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,10 @@ import pytest
 from guest_agent.__main__ import main
 from guest_agent.provision import Provisioner
 from guest_agent.system import System
-from lab.cache import Cache, default_directory
-from lab.debian import cloud_init_tree
-from lab.progress import silent
 from pv_channel.messages import ItemResult, Outcome, Result
 from tests.guest.machine import MAC, document, key, network, no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 HASH = "$6$saltsalt$" + "a" * 86
@@ -47,30 +42,11 @@ cloud-init schema --config-file /var/lib/cloud/seed/nocloud/vendor-data >/root/s
 DECIDE = "mount -t proc proc /proc; /usr/lib/cloud-init/ds-identify"
 
 
-@pytest.fixture(scope="module")
-def tree() -> Path:
-    """A Debian with cloud-init."""
-    if os.geteuid() != 0:
-        pytest.fail("these tests need root")
-    cache = Cache(default_directory(), silent)
-    with cache.locked():
-        return cloud_init_tree(cache, silent)
-
-
 @pytest.fixture
-def root(tree: Path, tmp_path: Path) -> Iterator[Path]:
-    """A machine made from it, which ends with the test."""
-    places = {name: tmp_path / name for name in ("upper", "work", "root")}
-    for place in places.values():
-        place.mkdir()
-    layers = f"lowerdir={tree},upperdir={places['upper']},workdir={places['work']}"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(places["root"])], check=True)
-    made = places["root"]
-    (made / "usr/local/bin/pv-guest-agent").touch(0o755)
-    try:
-        yield made
-    finally:
-        subprocess.run(["umount", str(made)], check=True)
+def root(debian: Path) -> Path:
+    """A machine with cloud-init and the agent."""
+    (debian / "usr/local/bin/pv-guest-agent").touch(0o755)
+    return debian
 
 
 def boot(root: Path) -> str:

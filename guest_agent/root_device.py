@@ -106,7 +106,7 @@ def file_system_bytes(system: System, root: Root) -> int:
 def _ext_bytes(device: str) -> int:
     with open(device, "rb") as file:  # noqa: PTH123  pathlib is 4 ms that the start does without
         file.seek(_EXT_AT)
-        block = file.read(1024)
+        block = file.read(1024).ljust(1024, b"\0")
     low, scale = struct.unpack_from("<I", block, 4)[0], struct.unpack_from("<I", block, 24)[0]
     magic, high = struct.unpack_from("<H", block, 56)[0], struct.unpack_from("<I", block, 0x150)[0]
     if magic != _EXT_MAGIC or scale > 6:

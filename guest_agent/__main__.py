@@ -97,6 +97,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="the document, JSON; '-' for standard input")
     parser.add_argument("--root", metavar="DIR", default="/", help="the machine under DIR instead of the running one")
     parser.add_argument("--json", action="store_true", help="a JSON object instead of lines")
+    _add_hand_to(parser)
 
 
 def _add_install(parser: argparse.ArgumentParser) -> None:

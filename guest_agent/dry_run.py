@@ -34,7 +34,7 @@ def show(arguments: argparse.Namespace) -> int:
         print(f"pv-guest-agent: {printable(arguments.file, 200)}: {exc.strerror}", file=sys.stderr)
         return 1
     system = System(arguments.root)
-    provisioner = Provisioner(system, VERSION)
+    provisioner = Provisioner(system, VERSION, hand_off=arguments.hand_to is not None)
     uuid = vm_uuid(system)
     in_force = provisioner.hello().generation
     planned = provisioner.plan(_with_generation(raw, in_force), None if uuid is None else uuid_text(uuid), _MAX_BYTES)

@@ -142,6 +142,12 @@ def test_what_cannot_be_is_said_and_is_status_1(
     assert status == 1
 
 
+def test_a_machine_that_hands_documents_on_plans_that(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    status, shown = plan(machine, document(1, local_hostname="web1"), capsys, "--hand-to", "cloud-init")
+    assert status == 1
+    assert shown.startswith("cloud-init: cannot be: needs-cloud-init: ")
+
+
 def test_a_file_that_is_not_there_is_said(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--root", str(machine.root), "/nowhere/document.json"]) == 1
     assert "/nowhere/document.json: No such file" in capsys.readouterr().err

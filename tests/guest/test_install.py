@@ -158,6 +158,13 @@ def test_rule_helper_and_coldplug_name_the_same_channel_and_the_same_paths() -> 
     assert set(re.findall(r"ExecStart=(\S+)", (TOP / "systemd/pv-channel-coldplug.service").read_text())) <= targets
 
 
+@pytest.mark.parametrize("unit", ["pv-guest-agent@.service", "pv-channel-coldplug.service"])
+def test_a_seed_comes_before_cloud_inits_first_stage(unit: str) -> None:
+    """Both the agent and what asks for it: a unit that nobody has asked for yet delays nothing."""
+    (before,) = re.findall(r"^Before=(.*)$", (TOP / "systemd" / unit).read_text(), re.MULTILINE)
+    assert {"network-pre.target", "cloud-init-local.service"} <= set(before.split())
+
+
 def test_the_rule_gives_the_unit_no_instance() -> None:
     """systemd fills in the device's own, to which the unit binds; with one of ours there would be nothing to bind to."""
     rule = (TOP / "udev/60-pv-channel.rules").read_text()

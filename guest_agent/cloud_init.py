@@ -99,6 +99,11 @@ def check_sources(system: System) -> None:
             return
 
 
+def sits_this_boot_out(system: System) -> bool:
+    """Whether the generator found nothing for it to do in this boot."""
+    return system.exists(f"{_RUN}/disabled")
+
+
 def runs_in_this_boot(system: System) -> bool:
     """Whether the generator let it run and its first stage, which reads the seed, is still to come."""
     return system.live and system.exists(f"{_RUN}/enabled") and not system.exists(f"{_RUN}/status.json")

@@ -26,6 +26,7 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
     from guest_agent.changes.change import Change
+    from guest_agent.system import System
     from pv_channel.document import Document
 
 _UNIT_DIRECTORIES: Final = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -38,9 +39,18 @@ def plan(document: Document, draft: Draft) -> Plan | None:
     """What gets the document's user-data to whoever runs it; None where it has none. Raise `ItemError`, `OSError`."""
     if document.user_data is msgspec.UNSET:
         return None
-    if cloud_init.is_enabled(draft.system):
+    try:
+        found = scripts.find(document.user_data)
+    except ValueError as exc:
+        raise ItemError("not-supported", f"user-data: {exc}") from None
+    if _is_cloud_inits(found, draft.system):
         return _handed(document, document.user_data, draft)
-    return _run_by_us(document, document.user_data, draft)
+    return _run_by_us(document, document.user_data, found, draft)
+
+
+def _is_cloud_inits(found: scripts.Found, system: System) -> bool:
+    """Whether cloud-init gets it. Where that sits this boot out, scripts do not wait for the next one, which may never come."""
+    return cloud_init.is_enabled(system) and (bool(found.other) or not cloud_init.sits_this_boot_out(system))
 
 
 def _handed(document: Document, user_data: str, draft: Draft) -> Plan:
@@ -68,11 +78,7 @@ def _host_keys(draft: Draft) -> dict[str, object]:
     return {"ssh_genkeytypes": types} if types else {}
 
 
-def _run_by_us(document: Document, user_data: str, draft: Draft) -> Plan:
-    try:
-        found = scripts.find(user_data)
-    except ValueError as exc:
-        raise ItemError("not-supported", f"user-data: {exc}") from None
+def _run_by_us(document: Document, user_data: str, found: scripts.Found, draft: Draft) -> Plan:
     if found.other:
         raise cloud_init.needs(f"user-data has '{found.other}', which is no script")
     changes: list[Change] = list(draft.gone([]))  # a seed of ours, from when cloud-init was enabled

@@ -223,6 +223,16 @@ def test_user_data_alone_comes_with_word_that_nothing_else_is_asked(machine: Mac
     assert list((machine.root / USER_DATA.lstrip("/")).parent.iterdir()) == []
 
 
+def test_scripts_do_not_wait_for_a_boot_that_may_never_come_and_what_only_cloud_init_can_do_does(machine: Machine) -> None:
+    """cloud-init is enabled, and the generator found nothing for it to do in this boot."""
+    machine.write("run/cloud-init/disabled")
+    machine.write("etc/systemd/system/pv-user-data.service")
+    item = the_item(give(machine, document(user_data="#!/bin/sh\n"), hand_off=False))
+    assert item.detail.endswith("to run when the network is there")
+    item = the_item(give(machine, document(1, "i-2", user_data="#cloud-config\n{}\n"), hand_off=False))
+    assert item.detail == "handed to cloud-init, from the next boot on"
+
+
 #: Each field that is handed over, and one word of what becomes of it.
 SAID = {
     "local_hostname": ("web1", "hostname"),

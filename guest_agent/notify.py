@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: How much longer systemd is to wait for a start that goes from one item of a first document to the next.
+ITEM_SECONDS: Final = 180
 #: A sleep without a watchdog and without anything else due; an arbitrary long time.
 _LONG: Final = 3600.0
 
@@ -70,9 +72,14 @@ class Readiness:
         self._go_on(status)
 
     def check(self, now: float, *, working: bool = False) -> float:
-        """Do what is due; return the seconds until something is again. While *working* on a document the boot waits."""
+        """Do what is due; return the seconds until something is again. While *working* on a document the boot waits.
+
+        Working is a word between two items, so that a start takes as long as its slowest item may.
+        """
         if not self.ready and now >= self._deadline and not working:
             self._go_on(f"no document within {self._wait:g} s; the boot goes on without")
+        if not self.ready and working:
+            self._notifier.send(f"EXTEND_TIMEOUT_USEC={ITEM_SECONDS * 1_000_000}")
         due = _LONG if self.ready else self._deadline - now
         if self._notifier.watchdog_seconds:
             if now >= self._sign_of_life + self._notifier.watchdog_seconds:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from guest_agent import VERSION
 from guest_agent.agent import Agent
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         provisioner = Provisioner(system, VERSION, hand_off=arguments.hand_to is not None)
         ours = _ours(channel, system, provisioner, arguments.wait, began, log)
         ttys, missing = _search(arguments.channel, arguments.tty)
+        signal.signal(signal.SIGTERM, _end)
         certain = arguments.tty is not None
         gc.freeze()  # what is loaded stays loaded
         gc.enable()
@@ -47,6 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as exc:
         log.fail(f"{exc}; the agent's key and state are in {STATE_DIRECTORY}, which it must be able to write: run it as root")
     return 1
+
+
+def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001  signal(2)'s own form
+    """End, putting back what a document has half made; a second word to end is not heard while that goes on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(0)
 
 
 def _ours(channel: bytes, system: System, provisioner: Provisioner, wait: float, began: float, log: Log) -> Ours:

@@ -93,6 +93,19 @@ def test_a_host_that_is_killed_during_the_wait_leaves_the_old_network(live: Stag
     assert live.read("etc/hostname") == "web5\n"
 
 
+def test_an_agent_that_is_stopped_during_the_wait_puts_the_old_network_back_before_it_ends(live: Stage) -> None:
+    (live.work / "yes").touch()
+    assert live.push(document(live, 5))[0] == 0
+    (live.work / "yes").unlink()
+    live.serve(document(live, 6, within=600))
+    waits(live, 6)
+    (guest,) = [process for process in live.processes if "tests.pair.live_guest" in str(process.args)]
+    guest.terminate()
+    assert guest.wait(60) == 0
+    assert (address(live), live.read("etc/hostname")) == ("10.77.0.5/24", "web5\n")
+    assert not (live.root / "var/lib/pv-guest-agent/journal.json").exists()
+
+
 def test_a_host_that_is_killed_and_comes_back_during_the_wait_confirms(live: Stage) -> None:
     first = live.serve(document(live, 6, within=120))
     waits(live, 6)

@@ -27,6 +27,7 @@ def plan(document: Document, draft: Draft) -> Plan | None:
     """What makes the interfaces be what the document says; None where it says nothing. Raise `ItemError`, `OSError`."""
     if document.network is msgspec.UNSET:
         return None
+    from guest_agent.actions.draft import paths
     from guest_agent.renderers import cloud_init
     from guest_agent.renderers.choose import choose
 
@@ -34,7 +35,9 @@ def plan(document: Document, draft: Draft) -> Plan | None:
     renderer = choose(system)
     stopped = cloud_init.stopped(draft)
     draft.take(stopped)
-    changes = [*stopped, *(change for change in renderer.plan(network, draft) if change not in stopped)]
+    made = [change for change in renderer.plan(network, draft) if change not in stopped]
+    # Where both have the same name for a file, as with RHEL and SUSE, ours takes the place of cloud-init's.
+    changes = [*(change for change in stopped if not paths([change]) & paths(made)), *made]
     # What another manager had goes first: netplan, say, must not find it when it is told to look.
     changes = [*_left(renderer, changes, draft), *changes]
     remarks = renderer.remarks(network, system) + cloud_init.remark(system)

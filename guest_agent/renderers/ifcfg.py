@@ -43,15 +43,15 @@ def own(draft: Draft, wanted: dict[str, str], gone: Iterable[str]) -> list[Chang
     return changes
 
 
-def check_others(system: System, directory: str, names: dict[str, str], network: NetworkConfig) -> None:
+def check_others(draft: Draft, directory: str, names: dict[str, str], network: NetworkConfig) -> None:
     """Raise `ItemError` where a file of another name is for an interface of *names*: both would be brought up."""
     macs = {
         str(ethernet.match.macaddress): names[key]
         for key, ethernet in network.ethernets.items()
         if ethernet.match is not msgspec.UNSET and ethernet.match.macaddress is not msgspec.UNSET
     }
-    for file in shell_file.profiles(system.names(directory)):
-        values = shell_file.read(system.text(f"{directory}/{file}"))
+    for file in shell_file.profiles(draft.system.names(directory)):
+        values = shell_file.read(draft.text(f"{directory}/{file}"))
         name = values.get("DEVICE") or macs.get(values.get("HWADDR", "").lower(), "")
         if name in names.values() and file != f"ifcfg-{name}" and values.get("ONBOOT", "yes").lower() != "no":
             raise ItemError("conflict", f"{directory}/{file} is for {name} too; remove it, and ours is the only one")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from guest_agent.changes.files import RemoveFile
 from guest_agent.changes.running import RunCommand
-from guest_agent.renderers import interfaces, layers, link, naming, units
+from guest_agent.renderers import layers, link, naming, units
 from guest_agent.renderers import network_manager_profile as profile
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     from guest_agent.renderers.network_manager_others import rival
 
     system = draft.system
-    other = rival(system, network, PREFIX)
+    other = rival(draft, network, PREFIX)
     if other is not None:
         draft.conflict(other.path, other.whose())
     wanted = {key: profile.render(key, network, system) for key in layers.bottom_up(network)}
@@ -101,7 +101,6 @@ def _ups(network: NetworkConfig, changed: list[str], system: System) -> list[lis
 
 
 def _devices(network: NetworkConfig, key: str, system: System) -> list[list[str]]:
-    """What nmcli has to be told of the interface: its name where several fit the profile, else nothing."""
-    ethernet = network.ethernets.get(key)
-    names = [] if ethernet is None else interfaces.matching(system, key, ethernet)
-    return [["ifname", name] for name in names] if len(names) > 1 else [[]]
+    """What nmcli has to be told of the interface: the names of all that fit a pattern, else nothing."""
+    names = naming.cards(system, network, key) if naming.is_pattern(network, key) else []
+    return [["ifname", name] for name in names] or [[]]

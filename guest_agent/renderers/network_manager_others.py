@@ -14,7 +14,7 @@ from guest_agent.renderers.network_manager_profile import PRIORITY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from guest_agent.system import System
+    from guest_agent.actions.draft import Draft
     from pv_channel.network import NetworkConfig
 
 #: By nm-settings-keyfile(5); netplan and programs put theirs into the second, packages into the third.
@@ -41,14 +41,14 @@ class Profile(NamedTuple):
         return f"a profile of NetworkManager{by} has the same interface; remove it, and ours is the only one"
 
 
-def rival(system: System, network: NetworkConfig, prefix: str) -> Profile | None:
+def rival(draft: Draft, network: NetworkConfig, prefix: str) -> Profile | None:
     """The first profile without *prefix* that would be tried for an interface of the document's, or None."""
     wanted = {(name, mac) for key in network.all() for name, mac in _known_as(network, key)}
-    for profile in (*_keyfiles(system, prefix), *_ifcfgs(system)):
+    for profile in (*_keyfiles(draft, prefix), *_ifcfgs(draft)):
         for name, mac in wanted:
             same_name = bool(profile.name and name) and fnmatchcase(name, profile.name)
             same_mac = bool(profile.mac) and profile.mac == mac
-            anything = not profile.name and not profile.mac and profile.priority >= PRIORITY
+            anything = not profile.name and not profile.mac and profile.priority >= PRIORITY - 1
             if same_name or same_mac or anything:
                 return profile
     return None
@@ -65,13 +65,13 @@ def _known_as(network: NetworkConfig, key: str) -> Iterator[tuple[str, str]]:
     yield "" if name is msgspec.UNSET else name, "" if mac is msgspec.UNSET else mac
 
 
-def _keyfiles(system: System, prefix: str) -> Iterator[Profile]:
+def _keyfiles(draft: Draft, prefix: str) -> Iterator[Profile]:
     for directory in DIRECTORIES:
-        for file in system.names(directory):
+        for file in draft.system.names(directory):
             if file.startswith((".", prefix)) or file.endswith(("~", ".bak")):
                 continue
             found = dict[str, dict[str, str]]()
-            for section, keys in sections.read(system.text(f"{directory}/{file}")):
+            for section, keys in sections.read(draft.text(f"{directory}/{file}")):
                 found.setdefault(section, {}).update(keys)
             connection = found.get("connection", {})
             link = found.get("ethernet", found.get("802-3-ethernet", {}))
@@ -84,14 +84,15 @@ def _keyfiles(system: System, prefix: str) -> Iterator[Profile]:
                 yield Profile(f"{directory}/{file}", name, link.get("mac-address", "").lower(), number)
 
 
-def _ifcfgs(system: System) -> Iterator[Profile]:
+def _ifcfgs(draft: Draft) -> Iterator[Profile]:
     """What the plugin ifcfg-rh reads, where it is installed."""
+    system = draft.system
     libraries = (f"{top}/NetworkManager" for top in ("/usr/lib64", "/usr/lib"))
     versions = (f"{library}/{version}" for library in libraries for version in system.names(library))
     if not any("libnm-settings-plugin-ifcfg-rh.so" in system.names(version) for version in versions):
         return
     for file in shell_file.profiles(system.names(_IFCFG)):
-        values = shell_file.read(system.text(f"{_IFCFG}/{file}"))
+        values = shell_file.read(draft.text(f"{_IFCFG}/{file}"))
         named = values.get("DEVICE", "") or ("" if "HWADDR" in values else file.partition("-")[2])
         if values.get("ONBOOT", "yes").lower() != "no" and named != "lo":
             yield Profile(f"{_IFCFG}/{file}", named, values.get("HWADDR", "").lower(), 0)

@@ -10,6 +10,7 @@ import msgspec
 from guest_agent.renderers import network_manager_bond, sections
 from guest_agent.renderers import network_manager_ip as ip
 from guest_agent.renderers.interfaces import driver_name
+from guest_agent.renderers.naming import is_pattern
 from guest_agent.renderers.unsupported import unsupported
 from pv_channel.digest import sha256
 
@@ -71,9 +72,10 @@ def _connection(key: str, network: NetworkConfig, master: str | None) -> dict[st
     ethernet = network.ethernets.get(key)
     if ethernet is None or ethernet.match is msgspec.UNSET:
         keys["interface-name"] = key
-    elif ethernet.match.macaddress is msgspec.UNSET:
+    elif is_pattern(network, key):
         keys["multi-connect"] = str(_MULTIPLE)
-    keys["autoconnect-priority"] = str(PRIORITY)
+    # A card that the document means by itself is not for a pattern that it fits as well.
+    keys["autoconnect-priority"] = str(PRIORITY - is_pattern(network, key))
     if key in network.bonds or key in network.bridges:
         keys["autoconnect-slaves"] = "1"
     if master is not None:

@@ -41,7 +41,7 @@ def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes the scripts have exactly these interfaces from us; raise `ItemError`, `OSError`."""
     system = draft.system
     names = naming.names(system, network)
-    ifcfg.check_others(system, DIRECTORY, names, network)
+    ifcfg.check_others(draft, DIRECTORY, names, network)
     wanted: dict[str, str] = {}
     changed: dict[str, str] = {}
     for key in layers.bottom_up(network):

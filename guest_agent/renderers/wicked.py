@@ -43,7 +43,7 @@ def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes wicked have exactly these interfaces from us; raise `ItemError`, `OSError`."""
     system = draft.system
     names = naming.names(system, network)
-    ifcfg.check_others(system, DIRECTORY, names, network)
+    ifcfg.check_others(draft, DIRECTORY, names, network)
     wanted: dict[str, str] = {}
     changed: list[str] = []
     for key in layers.bottom_up(network):

@@ -115,6 +115,14 @@ def test_one_profile_for_several_cards_is_brought_up_on_each(machine: Machine) -
     assert profile(machine, {"ethernets": {"any": {"match": {"name": "eth*"}}}}, "any")["connection"]["multi-connect"] == "3"
 
 
+def test_a_card_that_is_meant_by_itself_is_not_a_pattern_s(machine: Machine) -> None:
+    config = {"ethernets": {"eth0": {"addresses": ["10.0.0.5/24"]}, "any": {"match": {"name": "eth*"}, "dhcp4": True}}}
+    become(machine, config)
+    assert machine.programs.calls[1:] == [up("eth0"), f"{up('any')} ifname eth1"]
+    priorities = [profile(machine, config, key)["connection"]["autoconnect-priority"] for key in ("eth0", "any")]
+    assert priorities == ["999", "998"]
+
+
 def test_a_word_of_nmcli_s_while_loading_is_a_failure_and_all_is_as_it_was(machine: Machine) -> None:
     become(machine, STATIC)
     old = machine.snapshot()

@@ -241,6 +241,17 @@ def test_an_installer_s_file_is_a_conflict_until_it_may_be_overwritten(machine: 
         assert machine.programs.calls == ["ifdown eth0", "ifup eth0"]
 
 
+def test_what_cloud_init_wrote_under_the_same_name_is_overwritten_where_it_may_be(machine: Machine) -> None:
+    machine.write("usr/bin/cloud-init")
+    machine.enable("cloud-init-local.service")
+    machine.write(f"{DIRECTORY}/ifcfg-eth0", b"# Created by cloud-init automatically, do not edit.\n#\nDEVICE=eth0\n")
+    machine.write(f"{DIRECTORY}/ifcfg-eth1", b"# Created by cloud-init automatically, do not edit.\n#\nDEVICE=eth1\n")
+    assert become(machine, STATIC).reason == "conflict"
+    assert become(machine, STATIC, 2, overwrite=["network"]).outcome is Outcome.APPLIED
+    assert "IPADDR=10.0.0.5" in machine.read(f"{DIRECTORY}/ifcfg-eth0")
+    assert not (machine.root / DIRECTORY / "ifcfg-eth1").exists()
+
+
 @pytest.mark.parametrize("text", ['DEVICE="eth0"\n', f"HWADDR={MAC.upper()}\n"])
 def test_another_file_for_the_same_interface_is_a_conflict_whatever_may_be_overwritten(machine: Machine, text: str) -> None:
     machine.write(f"{DIRECTORY}/ifcfg-System_eth0", text.encode())
@@ -259,7 +270,16 @@ def test_two_keys_that_mean_one_interface_are_a_conflict(machine: Machine) -> No
 
 def test_a_pattern_that_several_cards_fit_is_refused_for_files_that_are_each_one_card_s(machine: Machine) -> None:
     item = become(machine, {"ethernets": {"any": {"match": {"name": "eth*"}, "dhcp4": True}}})
-    assert (item.reason, item.detail) == ("no-interface", "'any' is eth0 and eth1 and eth2 on this machine; match one of them")
+    assert (item.reason, item.detail) == ("no-interface", "'any' is eth0 and eth1 and eth2 on this machine; match one")
+
+
+def test_a_pattern_is_for_the_card_that_is_left(machine: Machine) -> None:
+    (machine.root / "sys/class/net/eth2/address").unlink()
+    (machine.root / "sys/class/net/eth2").rmdir()
+    config = {"ethernets": {"any": {"match": {"name": "eth*"}, "dhcp4": True}, "eth0": {"addresses": ["10.0.0.5/24"]}}}
+    assert become(machine, config).outcome is Outcome.APPLIED
+    assert "BOOTPROTO=dhcp" in machine.read(f"{DIRECTORY}/ifcfg-eth1")
+    assert "IPADDR=10.0.0.5" in machine.read(f"{DIRECTORY}/ifcfg-eth0")
 
 
 def test_the_scripts_are_in_charge_only_where_their_service_is(machine: Machine) -> None:

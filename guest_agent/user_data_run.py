@@ -99,14 +99,18 @@ def store(system: System, name: str, record: Record) -> None:
 
 
 def clear(system: System) -> None:
-    """Forget what was to run, scripts and all; the result stays. Raise `OSError`."""
+    """Forget what was to run, scripts and all; the result stays. Raise `OSError`.
+
+    What says that there is something to run goes last: a cut on the way is made up for by the next start.
+    """
+    parent, _, link = WANTS.rpartition("/")
     with system.directory(DIRECTORY) as opened:
         for name in system.names(DIRECTORY):
-            if name != RESULT:
+            if name not in (RUN, RESULT):
                 files.remove(opened, name)
-    parent, _, name = WANTS.rpartition("/")
-    with suppress(FileNotFoundError), system.directory(parent) as opened:
-        files.remove(opened, name)
+        with suppress(FileNotFoundError), system.directory(parent) as wants:
+            files.remove(wants, link)
+        files.remove(opened, RUN)
 
 
 def result(system: System, target: Target) -> ItemResult | None:

@@ -104,6 +104,8 @@ def _bridge(bridge: Bridge, names: dict[str, str]) -> dict[str, Value]:
 def _addresses(key: str, interface: Interface) -> dict[str, Value]:
     protocols = {(True, True): "dhcp", (True, False): "dhcp4", (False, True): "dhcp6", (False, False): "static"}
     keys: dict[str, Value] = {"BOOTPROTO": protocols[interface.dhcp4, interface.dhcp6]}
+    if interface.dhcp6:
+        keys["DHCLIENT6_MODE"] = "managed"  # by itself it would wait for a router to tell it to ask
     for number, address in enumerate(interface.addresses):
         keys[f"IPADDR_{number}" if number else "IPADDR"] = str(address)
     for version, prefix in ((4, "DHCLIENT"), (6, "DHCLIENT6")):

@@ -131,6 +131,7 @@ def test_what_is_used_of_dhcp_and_sent_to_it(machine: Machine) -> None:
         "DHCLIENT_SET_HOSTNAME": "yes",
         "DHCLIENT_HOSTNAME_OPTION": "web1",
         "DHCLIENT_ROUTE_PRIORITY": "200",
+        "DHCLIENT6_MODE": "managed",
         "DHCLIENT6_UPDATE": "default -ntp",
         "DHCLIENT6_HOSTNAME_OPTION": "",
     }

@@ -26,6 +26,9 @@ DOM0_DISK = "4G"
 #: Sparse. Twice what the template holds; a full disk is quickly made where a test wants one.
 GUEST_DISK = "640M"
 
+#: More than the template's file system fills: a template is smaller than what its clones are given.
+GUEST_SPARE_BYTES = 64 * 1024 * 1024
+
 #: A real root has a journal, and one that is killed while it writes needs it. The smallest is the quickest to make.
 _EXT4 = ("-J", "size=4")
 
@@ -81,7 +84,10 @@ def _image(cache: Cache, progress: Progress, role: str, extra: str, base: Path, 
             project.install_wheel(tree, wheels, built)
             if role == "guest":
                 project.set_up_agent(tree)
-            run(["mke2fs", "-q", "-t", "ext4", "-m", "0", *options, "-d", tree, directory / "disk.ext4", size])
+            disk = directory / "disk.ext4"
+            run(["mke2fs", "-q", "-t", "ext4", "-m", "0", *options, "-d", tree, disk, size])
+            if role == "guest":
+                os.truncate(disk, disk.stat().st_size + GUEST_SPARE_BYTES)
             shutil.rmtree(tree)
 
     return cache.layer(f"{role}-image", key_of(below.parent.name, built.parent.name, ext4, source), fill) / "disk.ext4"

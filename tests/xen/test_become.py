@@ -47,6 +47,7 @@ uuid: {UUIDS[name]}
 local-hostname: {name}
 fqdn: {name}.example.org
 timezone: Europe/Vienna
+resize_rootfs: true
 groups: [deploy]
 users:
   - name: ada
@@ -152,7 +153,7 @@ def test_a_guest_becomes_all_that_its_document_says_and_changes_while_it_runs(
     lab, guest = prepared, create("app1")
     answer = push(lab, "app1", document(lab, "app1", host=11))
     assert {item["item"]: item["outcome"] for item in answer["items"]} == dict.fromkeys(
-        ["identity", "hostname", "users", "ssh-keys", "sshd", "timezone", "write-files", "network"], "applied"
+        ["identity", "hostname", "users", "ssh-keys", "sshd", "timezone", "write-files", "root-filesystem", "network"], "applied"
     )
     guest.wait_ready()
     for address in ("10.77.0.11", "10.88.0.11", "fd77::11", "fd88::11", "app1.example.org"):
@@ -167,6 +168,7 @@ def test_a_guest_becomes_all_that_its_document_says_and_changes_while_it_runs(
     assert ssh(lab, "bob", "10.88.0.11", "whoami", key="/root/bob") == (0, "bob\n")
     assert guest.run("date +%Z").output.strip() in ("CET", "CEST")
     assert guest.run("ip -4 route show 10.99.0.0/16").output.split()[:3] == ["10.99.0.0/16", "via", "10.88.0.1"]
+    assert int(guest.run("df --output=size / | tail -n 1").output) > 640 * 1024  # KiB; it filled 640 MiB of 704
     assert guest.run("stat -c '%a %U' /etc/app/settings.conf").output == "640 root\n"
     assert guest.run("pwck -rq; grpck -r; visudo -cq; sshd -t").status == 0
     machine_id = guest.run("cat /etc/machine-id").output

@@ -47,7 +47,7 @@ _FIELDS: Final = {b"ssh-ed25519": 2, b"ssh-rsa": 6, **{b"ecdsa-sha2-nistp" + bit
 
 
 def _fields_of(private: bytes) -> tuple[bytes, list[bytes]]:
-    """Type and fields of the private section; behind them stand a comment and the bytes 1, 2, 3 …, at most eight, that fill a block."""
+    """Type and fields of the private section; behind them a comment, and the bytes 1, 2, 3 …, at most eight, to fill a block."""
     (kind,), rest = _strings(private, 1)
     fields, rest = _strings(rest, _FIELDS.get(kind, 0))
     _, padding = _strings(rest, 1)

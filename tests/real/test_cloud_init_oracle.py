@@ -242,7 +242,7 @@ DELIBERATE = [
                theirs="autoconf no|IPV6_FORCE_ACCEPT_RA no"),
     Deliberate("network-scripts", "IPV6_AUTOCONF says it, which the scripts look at before IPV6_FORCE_ACCEPT_RA",
                "IPV6_FORCE_ACCEPT_RA yes", "autoconf (yes|no)"),
-    Deliberate("network-scripts", "a default route is one of the routes, and DEFROUTE says nothing of those", theirs="DEFROUTE yes"),
+    Deliberate("network-scripts", "a default route is one of the routes, no matter of DEFROUTE", theirs="DEFROUTE yes"),
     Deliberate("network-scripts", "it keeps DHCP's gateway out where another interface has a static one, unasked",
                theirs="DHCLIENT_SET_DEFAULT_ROUTE no"),
     Deliberate("network-scripts", "the scripts find a bond's members by their MASTER", theirs="BONDING_SLAVE\\d .*"),

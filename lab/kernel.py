@@ -32,7 +32,7 @@ DOM0_MODULES = (
 )  # fmt: skip
 
 #: A guest: its disk and vif, what systemd asks for, and `dummy` for tests that want more network interfaces.
-GUEST_MODULES = (*_XEN_MODULES, "xen-netfront", "xen-blkfront", "ext4", "autofs4", "dummy")
+GUEST_MODULES = (*_XEN_MODULES, "xen-netfront", "xen-blkfront", "ext4", "autofs4", "dummy", "bonding", "8021q", "bridge")
 
 #: What each initial ramdisk loads to reach its root disk.
 DOM0_ROOT_MODULES = ("virtio_pci", "virtio_blk", "ext4")

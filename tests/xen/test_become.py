@@ -182,6 +182,47 @@ def test_a_guest_becomes_all_that_its_document_says_and_changes_while_it_runs(
     assert guest.run("getent passwd bob").output.split(":")[4] == "Robert"
 
 
+def stacked(name: str) -> str:
+    """A bond of both cards with an address, a VLAN on it, and a bridge."""
+    return f"""\
+instance-id: i-{name}
+uuid: {UUIDS[name]}
+network:
+  version: 2
+  ethernets:
+    front: {{match: {{macaddress: "{MACS[0]}"}}}}
+    back: {{match: {{macaddress: "{MACS[1]}"}}}}
+  bonds:
+    bond0:
+      interfaces: [front, back]
+      parameters: {{mode: active-backup, mii-monitor-interval: 100}}
+      addresses: [10.77.0.41/24]
+      gateway4: 10.77.0.1
+  vlans:
+    tagged: {{id: 7, link: bond0, addresses: [10.66.0.41/24]}}
+  bridges:
+    br0: {{interfaces: [], addresses: [10.55.0.1/24], parameters: {{stp: false}}}}
+confirm: {{within: 120}}
+"""
+
+
+def test_a_running_guest_bonds_its_cards_and_goes_back(prepared: Lab, create: Callable[..., Guest]) -> None:
+    lab, guest = prepared, create("app1")
+    push(lab, "app1", document(lab, "app1", host=11))
+    guest.wait_ready()
+    eventually(lambda: reachable(lab, "10.77.0.11"), "no ssh to begin with")
+    assert push(lab, "app1", stacked("app1"))["outcome"] == "applied"
+    links = {link["ifname"]: link for link in json.loads(guest.run("ip -j -d link show").output)}
+    assert links["bond0"]["linkinfo"]["info_data"]["mode"] == "active-backup"
+    assert [name for name, link in links.items() if link.get("master") == "bond0"] == ["enX0", "enX1"]
+    assert (links["tagged"]["link"], links["tagged"]["linkinfo"]["info_data"]["id"]) == ("bond0", 7)
+    assert links["br0"]["linkinfo"]["info_kind"] == "bridge"
+    eventually(lambda: reachable(lab, "10.77.0.41"), "no ssh over the bond")
+    assert push(lab, "app1", document(lab, "app1", host=11, more="confirm: {within: 120}\n"))["outcome"] == "applied"
+    eventually(lambda: reachable(lab, "10.77.0.11"), "no ssh after going back")
+    assert "bond0" not in guest.run("ip -brief link show").output
+
+
 def test_a_wrong_network_change_heals_itself_and_the_old_address_works_again(
     prepared: Lab, create: Callable[..., Guest]
 ) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import guest_agent
 from guest_agent import files, homes
 from pv_channel.messages import Outcome
+from tests.guest import killing
 from tests.guest.machine import FakeKernel, Machine, no_progress, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-PACKAGE = str(Path(guest_agent.__file__).parent)
 #: Nothing changes outside these: whatever a kill can leave, it leaves at one of their lines.
 DOORS = {
     function.__code__
@@ -40,31 +38,9 @@ def is_door(frame: FrameType) -> bool:
     return frame.f_code in DOORS or (frame.f_code.co_name in ("write", "restore") and frame.f_code.co_filename == homes.__file__)
 
 
-def trace(at: int, strike: Callable[[], None]) -> list[int]:
-    """Count the lines at which something changes, from now on, into the list; strike before the one numbered *at*."""
-    count = [0]
-
-    def line(frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
-            count[0] += 1
-            if count[0] == at:
-                strike()
-        return line
-
-    sys.settrace(lambda frame, event, argument: line if is_door(frame) else None)
-    return count
-
-
 def killed(at: int, do: Callable[[], object]) -> bool:
     """Whether *do*, in a process of its own, was killed before its change number *at*; False where it ended before that."""
-    pid = os.fork()
-    if pid == 0:
-        trace(at, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        do()
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    return killing.killed(at, do, is_door)
 
 
 def outcome_of(machine: Machine, raw: bytes) -> Outcome:
@@ -146,7 +122,7 @@ def fail_at(at: int, machine: Machine) -> tuple[Outcome | None, str]:
         code = next(ERRORS)
         raise OSError(code, os.strerror(code))
 
-    count = trace(at, strike)
+    count = killing.trace(at, strike, is_door)
     try:
         result = machine.provisioner().provision(whole(), None, no_progress)
     finally:

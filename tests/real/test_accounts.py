@@ -7,30 +7,21 @@ Needs root, and Debian's passwd, login, sudo and whois (mkpasswd).
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import pty
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from guest_agent.command import run
 from guest_agent.transaction import Transaction
 from pv_channel.messages import Outcome
-from tests.guest.machine import Machine, document, key, no_progress, provision
-from tests.real.test_apply_as_root import PACKAGE
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from pv_channel.messages import Result
+from tests.guest.killing import leaves_old_or_new
+from tests.guest.machine import Machine, document, key, provision
 
 #: A prime, so that loops are met at each of their lines.
 STRIDE = 19
@@ -293,39 +284,5 @@ def small(top: Path) -> Machine:
     return made
 
 
-def killed_at_line(at: int, machine: Machine, raw: bytes = FULL) -> bool:
-    """Whether a process that applies *raw* died at line number *at* of all the agent's lines."""
-    pid = os.fork()
-    if pid:
-        return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    count = 0
-
-    def line(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        if count == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return line
-
-    sys.settrace(lambda frame, event, argument: line if frame.f_code.co_filename.startswith(PACKAGE) else None)
-    result: Result = machine.provisioner().provision(raw, None, no_progress)
-    os._exit(0 if result.outcome is Outcome.APPLIED else 1)
-
-
 def test_a_kill_at_any_line_leaves_the_old_users_or_the_new() -> None:
-    with TemporaryDirectory(dir="/dev/shm") as memory:
-        Path(memory).chmod(0o755)
-        peace = small(Path(memory) / "peace")
-        old = peace.snapshot()
-        assert peace.provisioner().provision(FULL, None, no_progress).outcome is Outcome.APPLIED
-        new = peace.snapshot()
-        for at in itertools.count(1, STRIDE):
-            machine = small(Path(memory) / str(at))
-            if not killed_at_line(at, machine):
-                break
-            machine.provisioner().recover()
-            assert machine.snapshot() in (old, new), f"half a configuration after a kill at line {at}"
-            machine.provisioner().provision(FULL, None, no_progress)
-            assert machine.snapshot() == new
-            shutil.rmtree(machine.root.parent)
-    assert at > 1000
+    leaves_old_or_new(small, FULL, STRIDE)

@@ -3,29 +3,24 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pwd
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-import guest_agent
 from guest_agent import homes
 from pv_channel.messages import Outcome
+from tests.guest.killing import leaves_old_or_new
 from tests.guest.machine import Machine, document, key, no_progress, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
-PACKAGE = str(Path(guest_agent.__file__).parent)
 #: Somebody who is not root, on every Debian.
 NOBODY = pwd.getpwnam("nobody")
 KEYS = "home/eve/.ssh/authorized_keys"
@@ -171,41 +166,8 @@ def test_a_disk_that_is_full_sooner_or_later_leaves_old_or_new(small_disk: Path)
     assert outcomes[-1] is Outcome.APPLIED
 
 
-def killed_at_line(at: int, machine: Machine) -> bool:
-    """Whether a provisioning process died at line number *at* of all the agent's lines; False where it has not so many."""
-    pid = os.fork()
-    if pid:
-        return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    count = 0
-
-    def line(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        if count == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return line
-
-    sys.settrace(lambda frame, event, argument: line if frame.f_code.co_filename.startswith(PACKAGE) else None)
-    machine.provisioner().provision(whole(), None, no_progress)
-    os._exit(0)
-
-
 def test_a_kill_at_any_line_leaves_old_or_new() -> None:
-    with TemporaryDirectory(dir="/dev/shm") as memory:
-        peace = Machine(Path(memory) / "peace")
-        old = peace.snapshot()
-        peace.provisioner().provision(whole(), None, no_progress)
-        new = peace.snapshot()
-        for at in itertools.count(1, STRIDE):
-            machine = Machine(Path(memory) / str(at))
-            if not killed_at_line(at, machine):
-                break
-            machine.provisioner().recover()
-            assert machine.snapshot() in (old, new), f"half a configuration after a kill at line {at}"
-            machine.provisioner().provision(whole(), None, no_progress)
-            assert machine.snapshot() == new
-            subprocess.run(["rm", "-r", str(Path(memory) / str(at))], check=True)
-    assert at > 1000
+    leaves_old_or_new(Machine, whole(), STRIDE)
 
 
 def test_a_read_only_system_fails_with_that_reason_and_is_left_alone(tmp_path: Path) -> None:

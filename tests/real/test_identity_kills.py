@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pv_channel.private_key import public_half
-from tests.guest.machine import Machine, document, key, no_progress
-from tests.real.test_accounts import killed_at_line
+from tests.guest.killing import leaves_old_or_new
+from tests.guest.machine import Machine, document, key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: A prime, so that loops are met at each of their lines.
 STRIDE = 23
@@ -58,15 +58,4 @@ def is_new(machine: Machine) -> bool:
 def test_a_kill_at_any_line_leaves_one_identity_whole() -> None:
     if os.geteuid() != 0:
         pytest.fail("these tests need root")
-    with TemporaryDirectory(dir="/dev/shm") as memory:
-        old = cloned(Path(memory) / "old").snapshot()
-        for at in itertools.count(1, STRIDE):
-            machine = cloned(Path(memory) / str(at))
-            if not killed_at_line(at, machine, RAW):
-                break
-            machine.provisioner().recover()
-            assert machine.snapshot() == old or is_new(machine), f"half an identity after a kill at line {at}"
-            machine.provisioner().provision(RAW, None, no_progress)
-            assert is_new(machine)
-            shutil.rmtree(machine.root.parent)
-    assert at > 1000
+    leaves_old_or_new(cloned, RAW, STRIDE, is_new)

@@ -4,16 +4,9 @@
 from __future__ import annotations
 
 import io
-import itertools
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import guest_agent
 from guest_agent.command import Completed
 from guest_agent.late import news
 from guest_agent.log import Log
@@ -21,14 +14,13 @@ from guest_agent.state import Store
 from guest_agent.user_data import Runner
 from guest_agent.user_data_run import DIRECTORY, RESULT, UNIT
 from pv_channel.messages import Outcome
+from tests.guest.killing import survivors
 from tests.guest.machine import Machine, document, provision
 from tests.guest.test_user_data import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
-PACKAGE = str(Path(guest_agent.__file__).parent)
 STRIDE = 3
 
 
@@ -53,42 +45,17 @@ def perform(machine: Machine) -> int:
     return Runner(machine.system, Log(io.StringIO(), {})).run()
 
 
-def killed_at_line(at: int, machine: Machine) -> bool:
-    """Whether there was such a line of the agent at all."""
-    pid = os.fork()
-    if pid:
-        return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-    count = 0
-
-    def line(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event == "line"
-        if count == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return line
-
-    sys.settrace(lambda frame, event, argument: line if frame.f_code.co_filename.startswith(PACKAGE) else None)
-    perform(machine)
-    os._exit(0)
-
-
 def test_killed_anywhere_no_script_runs_twice_and_the_host_is_told_what_became_of_them() -> None:
     outcomes = set()
-    with TemporaryDirectory(dir="/dev/shm") as memory:
-        for at in itertools.count(1, STRIDE):
-            machine = prepared(Path(memory) / str(at))
-            if not killed_at_line(at, machine):
-                break
-            perform(machine)
-            ran = machine.read("ran").split() if (machine.root / "ran").exists() else []
-            assert len(set(ran)) == len(ran), f"a script ran twice after a kill at line {at}: {ran}"
-            state = Store(machine.system).state()
-            assert state is not None
-            (item,) = news(machine.system, state)
-            outcomes.add((item.outcome, item.reason))
-            assert item.outcome is Outcome.FAILED or ran == ["one", "two"]
-            assert [path.name for path in (machine.root / DIRECTORY.lstrip("/")).iterdir()] == [RESULT]
-            subprocess.run(["rm", "-r", str(Path(memory) / str(at))], check=True)
-    assert at > 300
+    for at, machine in survivors(prepared, perform, STRIDE, 300):
+        perform(machine)
+        ran = machine.read("ran").split() if (machine.root / "ran").exists() else []
+        assert len(set(ran)) == len(ran), f"a script ran twice after a kill at line {at}: {ran}"
+        state = Store(machine.system).state()
+        assert state is not None
+        (item,) = news(machine.system, state)
+        outcomes.add((item.outcome, item.reason))
+        assert item.outcome is Outcome.FAILED or ran == ["one", "two"]
+        assert [path.name for path in (machine.root / DIRECTORY.lstrip("/")).iterdir()] == [RESULT]
     assert {outcome for outcome, _ in outcomes} == {Outcome.APPLIED, Outcome.FAILED}
     assert {reason for outcome, reason in outcomes if outcome is Outcome.FAILED} == {"interrupted"}

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What RHEL's and SUSE's ``ifcfg-*`` files have in common: whose they are, and the words of routes and rules beside them."""
+"""What RHEL's and SUSE's ``ifcfg-*`` files have in common: whose they are, which of them change, routes' and rules' words."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from guest_agent.changes.files import RemoveFile
 from guest_agent.failure import ItemError
-from guest_agent.renderers import shell_file
+from guest_agent.renderers import layers, naming, shell_file
 from guest_agent.renderers.sections import HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
     from guest_agent.actions.draft import Draft
     from guest_agent.changes.change import Change
@@ -21,7 +21,22 @@ if TYPE_CHECKING:
     from pv_channel.network import NetworkConfig
     from pv_channel.routes import Route, RoutingPolicy
 
+    #: What makes an interface's texts, by the beginnings of their files' names.
+    Texts = Callable[[str, dict[str, str], NetworkConfig, System], dict[str, str]]
+
 MODE: Final = 0o644
+
+
+class Files(NamedTuple):
+    """What a document makes of the files of ours: *wanted* texts by path, and paths that are *gone*.
+
+    *changed* are the names of interfaces whose files are not what they were, by key, bottom up; *left* those that have none now.
+    """
+
+    wanted: dict[str, str]
+    changed: dict[str, str]
+    gone: list[str]
+    left: list[str]
 
 
 def ours(system: System, directory: str, prefixes: tuple[str, ...]) -> list[str]:
@@ -30,20 +45,38 @@ def ours(system: System, directory: str, prefixes: tuple[str, ...]) -> list[str]
     return [path for path in paths if _is_ours(system, path)]
 
 
-def own(draft: Draft, wanted: dict[str, str], gone: Iterable[str]) -> list[Change]:
-    """What writes the files of *wanted* and removes those of *gone*; raise `ItemError` where one is somebody else's."""
+def compare(draft: Draft, network: NetworkConfig, directory: str, prefixes: tuple[str, ...], texts: Texts) -> Files:
+    """The files that there shall be beside those that there are; raise `ItemError` where one of another name would interfere."""
+    system = draft.system
+    names = naming.names(system, network)
+    _check_others(draft, directory, names, network)
+    wanted: dict[str, str] = {}
+    changed: dict[str, str] = {}
+    for key in layers.bottom_up(network):
+        made = texts(key, names, network, system)
+        paths = {prefix: f"{directory}/{prefix}{names[key]}" for prefix in prefixes}
+        if any(system.text(path) != made.get(prefix, "") for prefix, path in paths.items()):
+            changed[key] = names[key]
+        wanted |= {paths[prefix]: text for prefix, text in made.items()}
+    gone = [path for path in ours(system, directory, prefixes) if path not in wanted]
+    start = f"{directory}/ifcfg-"
+    return Files(wanted, changed, gone, [path.removeprefix(start) for path in gone if path.startswith(start)])
+
+
+def own(draft: Draft, files: Files) -> list[Change]:
+    """What writes those that are wanted and removes those that are gone; raise `ItemError` where one is somebody else's."""
     changes: list[Change] = []
-    for path, text in wanted.items():
+    for path, text in files.wanted.items():
         if draft.system.exists(path) and path not in draft.before and not _is_ours(draft.system, path):
             draft.conflict(path, _whose(draft.system.text(path)))
         changes += draft.own(path, text.encode("ascii"), MODE)
-    for path in gone:
+    for path in files.gone:
         draft.check(path)
         changes.append(RemoveFile(path))
     return changes
 
 
-def check_others(draft: Draft, directory: str, names: dict[str, str], network: NetworkConfig) -> None:
+def _check_others(draft: Draft, directory: str, names: dict[str, str], network: NetworkConfig) -> None:
     """Raise `ItemError` where a file of another name is for an interface of *names*: both would be brought up."""
     macs = {
         str(ethernet.match.macaddress): names[key]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from guest_agent.renderers.unsupported import unsupported
+from guest_agent.renderers.unsupported import check_domains, unsupported
 
 if TYPE_CHECKING:
     from pv_channel.interfaces import DhcpOverrides, Interface
@@ -123,8 +123,7 @@ def _overrides(key: str, interface: Interface, version: int) -> dict[str, str]:
 
 def _check_overrides(key: str, field: str, found: DhcpOverrides, *, mtu: bool) -> None:
     """Raise `ItemError` for what NetworkManager has no setting for."""
-    if found.use_domains not in (msgspec.UNSET, found.use_dns is not False):
-        raise unsupported(MANAGER, key, f"{field}.use-domains", "it takes DHCP's domains with its nameservers, or neither")
+    check_domains(MANAGER, key, field, found)
     if found.use_ntp is True:
         raise unsupported(MANAGER, key, f"{field}.use-ntp", "it leaves the clock to others; name the servers in 'ntp'")
     if found.use_mtu is False and not mtu:

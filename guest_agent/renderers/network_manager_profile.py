@@ -11,7 +11,7 @@ from guest_agent.renderers import network_manager_bond, sections
 from guest_agent.renderers import network_manager_ip as ip
 from guest_agent.renderers.interfaces import driver_name
 from guest_agent.renderers.naming import is_pattern
-from guest_agent.renderers.unsupported import unsupported
+from guest_agent.renderers.unsupported import check_member, unsupported
 from pv_channel.digest import sha256
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def render(key: str, network: NetworkConfig, system: System) -> str:
         parts["match"] = _match(network.ethernets[key])
     if master is None:
         parts |= ip.sections(key, interface)
-    elif interface.nameservers is not msgspec.UNSET:
-        raise unsupported(ip.MANAGER, key, "nameservers", f"it is a member of '{master}'; give them to that")
-    elif master in network.bridges:
-        parts["bridge-port"] = _bridge_port(key, network.bridges[master])
+    else:
+        check_member(ip.MANAGER, key, interface, master)
+        if master in network.bridges:
+            parts["bridge-port"] = _bridge_port(key, network.bridges[master])
     return sections.text([f"[{name}]", *(f"{word}={value}" for word, value in keys.items())] for name, keys in parts.items())
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from guest_agent.changes.running import RunCommand
-from guest_agent.renderers import ifcfg, layers, link, naming, shell_file, sysconfig_file, units
+from guest_agent.renderers import ifcfg, link, naming, shell_file, sysconfig_file, units
 
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
@@ -40,38 +40,24 @@ def is_running(system: System) -> bool:
 def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes the scripts have exactly these interfaces from us; raise `ItemError`, `OSError`."""
     system = draft.system
-    names = naming.names(system, network)
-    ifcfg.check_others(draft, DIRECTORY, names, network)
-    wanted: dict[str, str] = {}
-    changed: dict[str, str] = {}
-    for key in layers.bottom_up(network):
-        texts = sysconfig_file.files(key, names, network, system)
-        paths = {prefix: f"{DIRECTORY}/{prefix}{names[key]}" for prefix in PREFIXES}
-        if any(draft.system.text(path) != texts.get(prefix, "") for prefix, path in paths.items()):
-            changed[key] = names[key]
-        wanted |= {paths[prefix]: text for prefix, text in texts.items()}
-    gone = [path for path in _ifcfgs(system) if path not in wanted]
-    left = {path.removeprefix(f"{DIRECTORY}/ifcfg-") for path in gone if path.startswith(f"{DIRECTORY}/ifcfg-")}
-    down = _downs(system, {*changed.values(), *left})
-    ups = [names[key] for key in changed if _comes_alone(network, key, changed) and naming.is_there(system, network, key)]
+    files = ifcfg.compare(draft, network, DIRECTORY, PREFIXES, sysconfig_file.files)
+    changed = files.changed
+    down = _downs(system, {*changed.values(), *files.left})
+    ups = [changed[key] for key in changed if _comes_alone(network, key, changed) and naming.is_there(system, network, key)]
     changes: list[Change] = [RunCommand(["ifdown", name], ["ifup", name], RUNNING) for name in down]
-    changes += [*link.plan(network, draft), *ifcfg.own(draft, wanted, gone)]
+    changes += [*link.plan(network, draft), *ifcfg.own(draft, files)]
     return changes + [RunCommand(["ifup", name], ["ifdown", name], RUNNING) for name in ups]
 
 
 def ours(system: System) -> list[str]:
     """The files that an earlier document made."""
-    return [*_ifcfgs(system), *link.ours(system)]
+    return [*ifcfg.ours(system, DIRECTORY, PREFIXES), *link.ours(system)]
 
 
 def remarks(network: NetworkConfig, system: System) -> str:  # noqa: ARG001  every renderer is asked
     """What is optional for the boot: the scripts know no such thing."""
     names = [key for key, interface in network.all().items() if interface.optional]
     return f"; the boot waits for 'optional' {', '.join(names)} too" if names else ""
-
-
-def _ifcfgs(system: System) -> list[str]:
-    return ifcfg.ours(system, DIRECTORY, PREFIXES)
 
 
 def _downs(system: System, names: set[str]) -> list[str]:

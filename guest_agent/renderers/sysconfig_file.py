@@ -10,7 +10,7 @@ import msgspec
 
 from guest_agent.renderers import bonding, ifcfg, shell_file
 from guest_agent.renderers.network_manager_ip import dhcp
-from guest_agent.renderers.unsupported import unsupported
+from guest_agent.renderers.unsupported import check_domains, check_member, unsupported
 
 if TYPE_CHECKING:
     from guest_agent.renderers.shell_file import Value
@@ -66,8 +66,7 @@ def _keys(key: str, names: dict[str, str], network: NetworkConfig, system: Syste
         keys["MTU"] = interface.mtu
     if master is None:
         return keys | _addresses(key, interface)
-    if interface.nameservers is not msgspec.UNSET:
-        raise unsupported(MANAGER, key, "nameservers", f"it is a member of '{master}'; give them to that")
+    check_member(MANAGER, key, interface, master)
     return keys | {"BOOTPROTO": "none"} | _port(key, master, names, network)
 
 
@@ -159,8 +158,7 @@ def _overrides(key: str, interface: Interface) -> dict[str, Value]:
 
 
 def _override(key: str, field: str, found: DhcpOverrides, version: int) -> dict[str, Value]:
-    if found.use_domains not in (msgspec.UNSET, found.use_dns is not False):
-        raise unsupported(MANAGER, key, f"{field}.use-domains", "it takes DHCP's domains with its nameservers, or neither")
+    check_domains(MANAGER, key, field, found)
     for word, value in (("use-hostname", found.use_hostname), ("use-mtu", found.use_mtu), ("use-routes", found.use_routes)):
         if value is False:
             raise unsupported(MANAGER, key, f"{field}.{word}", "dhclient's script takes it always")

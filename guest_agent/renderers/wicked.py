@@ -10,7 +10,7 @@ import msgspec
 from guest_agent.actions import block
 from guest_agent.changes.files import WriteFile
 from guest_agent.changes.running import RunCommand
-from guest_agent.renderers import ifcfg, layers, link, naming, shell_file, units, wicked_file
+from guest_agent.renderers import ifcfg, link, shell_file, units, wicked_file
 
 if TYPE_CHECKING:
     from guest_agent.actions.draft import Draft
@@ -41,37 +41,22 @@ def is_running(system: System) -> bool:
 
 def plan(network: NetworkConfig, draft: Draft) -> list[Change]:
     """What makes wicked have exactly these interfaces from us; raise `ItemError`, `OSError`."""
-    system = draft.system
-    names = naming.names(system, network)
-    ifcfg.check_others(draft, DIRECTORY, names, network)
-    wanted: dict[str, str] = {}
-    changed: list[str] = []
-    for key in layers.bottom_up(network):
-        texts = wicked_file.files(key, names, network, system)
-        paths = {prefix: f"{DIRECTORY}/{prefix}{names[key]}" for prefix in PREFIXES}
-        if any(system.text(path) != texts.get(prefix, "") for prefix, path in paths.items()):
-            changed.append(names[key])
-        wanted |= {paths[prefix]: text for prefix, text in texts.items()}
-    gone = [path for path in _ifcfgs(system) if path not in wanted]
-    left = [path.removeprefix(f"{DIRECTORY}/ifcfg-") for path in gone if path.startswith(f"{DIRECTORY}/ifcfg-")]
-    reload = ["wicked", "ifreload", *changed, *left]
-    changes: list[Change] = [RunCommand([], reload, RUNNING)] if changed or left else []
-    changes += [*_servers(network, draft), *ifcfg.own(draft, wanted, gone), *link.plan(network, draft)]
-    return [*changes, RunCommand(reload, [], RUNNING)] if changed or left else changes
+    files = ifcfg.compare(draft, network, DIRECTORY, PREFIXES, wicked_file.files)
+    concerned = [*files.changed.values(), *files.left]
+    reload = ["wicked", "ifreload", *concerned]
+    changes: list[Change] = [RunCommand([], reload, RUNNING)] if concerned else []
+    changes += [*_servers(network, draft), *ifcfg.own(draft, files), *link.plan(network, draft)]
+    return [*changes, RunCommand(reload, [], RUNNING)] if concerned else changes
 
 
 def ours(system: System) -> list[str]:
     """The files that an earlier document made."""
-    return [*_ifcfgs(system), *link.ours(system)]
+    return [*ifcfg.ours(system, DIRECTORY, PREFIXES), *link.ours(system)]
 
 
 def remarks(network: NetworkConfig, system: System) -> str:  # noqa: ARG001  every renderer is asked
     """Nothing."""
     return ""
-
-
-def _ifcfgs(system: System) -> list[str]:
-    return ifcfg.ours(system, DIRECTORY, PREFIXES)
 
 
 def _servers(network: NetworkConfig, draft: Draft) -> list[Change]:

@@ -156,16 +156,29 @@ def replace(parent: int, name: str, new: Stored, judge: Callable[[str], None] | 
 
     *judge* is called with the name that the new file has before that, and may raise.
     """
-    temporary = TEMPORARY.format(name)
-    sweep(parent, name)
-    opened = os.open(temporary, _CREATE, 0o600, dir_fd=parent)
-    try:
+    with _replacing(parent, name) as temporary:
+        opened = os.open(temporary, _CREATE, 0o600, dir_fd=parent)
         try:
             _fill(opened, new)
         finally:
             os.close(opened)
         if judge is not None:
             judge(temporary)
+
+
+def replace_link(parent: int, name: str, target: str) -> None:
+    """Make *name* a symbolic link to *target*, durably, in place of the file or link that is there."""
+    with _replacing(parent, name) as temporary:
+        os.symlink(target, temporary, dir_fd=parent)
+
+
+@contextmanager
+def _replacing(parent: int, name: str) -> Iterator[str]:
+    """The name under which to make what becomes *name* at the end, durably; after an error there is nothing under it."""
+    temporary = TEMPORARY.format(name)
+    sweep(parent, name)
+    try:
+        yield temporary
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
         with suppress(OSError):
@@ -185,20 +198,6 @@ def _fill(opened: int, new: Stored) -> None:
         os.setxattr(opened, _LABEL, new.label)
     os.fchmod(opened, new.mode)  # last: chown(2) clears set-id bits
     os.fsync(opened)
-
-
-def replace_link(parent: int, name: str, target: str) -> None:
-    """Make *name* a symbolic link to *target*, durably, in place of the file or link that is there."""
-    temporary = TEMPORARY.format(name)
-    sweep(parent, name)
-    os.symlink(target, temporary, dir_fd=parent)
-    try:
-        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=parent)
-        raise
-    os.fsync(parent)
 
 
 def keep(parent: int, name: str) -> None:

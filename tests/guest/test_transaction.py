@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import itertools
 import os
 import sys
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 #: Nothing changes outside these: whatever a kill can leave, it leaves at one of their lines.
 DOORS = {
-    function.__code__
+    inspect.unwrap(function).__code__
     for function in (
-        files.replace, files._fill, files.remove, files.sweep, files.make_directory, files.remove_directory,
+        files.replace, files._replacing, files._fill, files.remove, files.sweep, files.make_directory, files.remove_directory,
         files.keep, files.put_back, files.release,
         homes._made_ssh, FakeKernel.set_hostname,
     )

@@ -155,10 +155,14 @@ class Machine:
         wants = self.directory("etc/systemd/system/multi-user.target.wants")
         (wants / unit).symlink_to(f"/lib/systemd/system/{unit}")
 
-    def use_ifupdown(self) -> None:
-        """Have ifupdown in place of networkd, with the interface not up yet."""
+    def without_networkd(self) -> None:
+        """Have nobody in charge of the network."""
         self.remove("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
         self.remove("run/systemd/netif/state")
+
+    def use_ifupdown(self) -> None:
+        """Have ifupdown in place of networkd, with the interface not up yet."""
+        self.without_networkd()
         self.write("sbin/ifup")
         self.write("etc/network/interfaces", b"source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n")
         self.directory("etc/network/interfaces.d")
@@ -167,8 +171,7 @@ class Machine:
 
     def use_network_manager(self) -> None:
         """Have NetworkManager in place of networkd, running."""
-        self.remove("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
-        self.remove("run/systemd/netif/state")
+        self.without_networkd()
         self.write("usr/bin/nmcli")
         self.directory("run/NetworkManager/devices")
         self.enable("NetworkManager.service")

@@ -11,8 +11,9 @@ from guest_agent.actions import network
 from guest_agent.actions.draft import Draft
 from guest_agent.reach import Reach
 from pv_channel.document import parse
-from pv_channel.messages import ItemResult, Outcome
-from tests.guest.machine import MAC, Machine, document, no_progress
+from pv_channel.messages import Outcome
+from tests.guest.machine import MAC, Machine, document
+from tests.guest.networking import become
 from tests.networks import MAC1, NETWORKS
 
 if TYPE_CHECKING:
@@ -35,12 +36,6 @@ def cloudy(machine: Machine) -> Machine:
     machine.enable("cloud-init-local.service")
     machine.write(RENDERED, b"[Match]\nName=eth0\n[Network]\nDHCP=yes\n")
     return machine
-
-
-def become(machine: Machine, config: dict[str, Any], generation: int = 1, **more: Any) -> ItemResult:
-    raw = document(generation, network={"version": 2, **config}, **more)
-    (item,) = machine.provisioner().provision(raw, None, no_progress).items
-    return item
 
 
 def reach(machine: Machine, config: dict[str, Any]) -> Reach | None:

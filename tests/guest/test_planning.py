@@ -164,8 +164,7 @@ def test_a_dry_run_of_what_is_in_force_has_no_steps(machine: Machine) -> None:
 
 
 def test_a_dry_run_says_why_an_item_cannot_be(machine: Machine) -> None:
-    machine.remove("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
-    machine.remove("run/systemd/netif/state")
+    machine.without_networkd()
     planned = machine.provisioner().plan(whole(), None)
     assert {item.item: item.reason for item in planned.items if item.reason is not msgspec.UNSET} == {"network": "no-manager"}
 

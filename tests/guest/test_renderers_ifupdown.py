@@ -13,6 +13,7 @@ from guest_agent.failure import ItemError
 from guest_agent.renderers.stanzas import render
 from pv_channel.messages import ItemResult, Outcome
 from tests.guest.machine import MAC, Machine, document, network, no_progress
+from tests.guest.networking import become
 from tests.networks import MAC1, MAC2, NETWORKS, parsed
 
 if TYPE_CHECKING:
@@ -178,12 +179,6 @@ def test_nameservers_without_resolvconf_are_remarked_on(machine: Machine) -> Non
     assert "resolvconf is not installed" in apply(machine, eth0=servers).detail
     machine.write("sbin/resolvconf")
     assert apply(machine, 2, eth0={**servers, "dhcp6": True}).detail == "by ifupdown"
-
-
-def become(machine: Machine, config: dict[str, Any], generation: int = 1, **more: Any) -> ItemResult:
-    raw = document(generation, network={"version": 2, **config}, **more)
-    (item,) = machine.provisioner().provision(raw, None, no_progress).items
-    return item
 
 
 def stanzas(machine: Machine, name: str) -> dict[str, list[str]]:

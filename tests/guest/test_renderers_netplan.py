@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from guest_agent.command import Completed
 from guest_agent.renderers import block_yaml, netplan
 from pv_channel.addresses import Destination
-from pv_channel.messages import ItemResult, Outcome
-from tests.guest.machine import MAC, Machine, document, no_progress
+from pv_channel.messages import Outcome
+from tests.guest.machine import MAC, Machine
+from tests.guest.networking import become
 from tests.networks import NETWORKS, parsed
 
 if TYPE_CHECKING:
@@ -36,12 +37,6 @@ def machine(tmp_path: Path) -> Machine:
     made.write("usr/sbin/netplan")
     made.write("etc/netplan/01-network-manager-all.yaml", b"network:\n  version: 2\n  renderer: networkd\n")
     return made
-
-
-def become(machine: Machine, config: dict[str, Any], generation: int = 1, **more: Any) -> ItemResult:
-    raw = document(generation, network={"version": 2, **config}, **more)
-    (item,) = machine.provisioner().provision(raw, None, no_progress).items
-    return item
 
 
 def test_the_file_is_private_readable_and_in_netplans_words(machine: Machine) -> None:

@@ -10,8 +10,9 @@ import pytest
 from guest_agent.command import Completed
 from guest_agent.failure import ItemError
 from guest_agent.renderers import network_manager, network_manager_profile, sections
-from pv_channel.messages import ItemResult, Outcome
-from tests.guest.machine import Machine, document, no_progress
+from pv_channel.messages import Outcome
+from tests.guest.machine import Machine
+from tests.guest.networking import become
 from tests.networks import MAC0, MAC1, NETWORKS, parsed
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ def machine(tmp_path: Path) -> Machine:
     made.use_network_manager()
     made.write("sys/class/net/eth1/address", f"{MAC1}\n".encode())
     return made
-
-
-def become(machine: Machine, config: dict[str, Any], generation: int = 1, **more: Any) -> ItemResult:
-    raw = document(generation, network={"version": 2, **config}, **more)
-    (item,) = machine.provisioner().provision(raw, None, no_progress).items
-    return item
 
 
 def profile(machine: Machine, config: dict[str, Any], key: str) -> dict[str, dict[str, str]]:

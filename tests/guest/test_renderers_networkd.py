@@ -13,12 +13,13 @@ from guest_agent.renderers.networkd_netdev import render as render_netdev
 from guest_agent.renderers.networkd_network import render
 from pv_channel.messages import Outcome
 from tests.guest.machine import MAC, Machine, document, network, no_progress
+from tests.guest.networking import become
 from tests.networks import MAC0, MAC1, MAC2, NETWORKS, parsed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pv_channel.messages import ItemResult, Result
+    from pv_channel.messages import Result
 
 DIRECTORY = "etc/systemd/network"
 HEAD = "# Written by pv-guest-agent; the next document from the host replaces this file.\n"
@@ -214,12 +215,6 @@ def test_two_names_for_one_dhcp_client_are_not_supported_and_the_field_is_named(
 def test_a_card_is_matched_by_its_own_address_or_else_as_a_card() -> None:
     assert rendered("bond-lacp")["first"].startswith(f"[Match]\nPermanentMACAddress={MAC0}\n\n")
     assert rendered("match-by-driver")["any"].startswith("[Match]\nName=e*\nDriver=vif\nType=ether\n\n")
-
-
-def become(machine: Machine, config: dict[str, Any], generation: int = 1, **more: Any) -> ItemResult:
-    raw = document(generation, network={"version": 2, **config}, **more)
-    (item,) = machine.provisioner().provision(raw, None, no_progress).items
-    return item
 
 
 def device(machine: Machine, name: str, **files: str) -> None:

@@ -13,11 +13,13 @@ from guest_agent.command import Completed
 from guest_agent.failure import ItemError
 from guest_agent.renderers import naming, shell_file, wicked, wicked_file
 from guest_agent.renderers.sections import HEAD
-from pv_channel.messages import ItemResult, Outcome
+from pv_channel.messages import Outcome
 from tests.any_network import networks
-from tests.guest.machine import MAC, Machine, document, no_progress
+from tests.guest import networking
+from tests.guest.machine import MAC, Machine
+from tests.guest.networking import become, three_cards
 from tests.guest.sourcing import ASSIGNMENT, WORDS, sourced
-from tests.networks import MAC1, MAC2, NETWORKS, parsed
+from tests.networks import MAC2, NETWORKS, parsed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,34 +40,17 @@ def machine(tmp_path: Path) -> Machine:
 
 def made(top: Path) -> Machine:
     """A guest with three cards, of whose network wicked is in charge."""
-    machine = Machine(top)
-    machine.remove("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
-    machine.remove("run/systemd/netif/state")
+    machine = three_cards(top)
     alias = machine.root / "etc/systemd/system/network.service"
     alias.symlink_to("/usr/lib/systemd/system/wicked.service")
     machine.directory(RUNNING)
     machine.write(f"{DIRECTORY}/ifcfg-lo", b"STARTMODE=nfsroot\n")
     machine.write(CONFIG, b'# SUSE\'s own\nNETCONFIG_DNS_POLICY="auto"\nNETCONFIG_DNS_STATIC_SERVERS=""\n')
-    for number, mac in enumerate((MAC, MAC1, MAC2)):
-        machine.write(f"sys/class/net/eth{number}/address", f"{mac}\n".encode())
     return machine
 
 
-def become(machine: Machine, config: dict[str, Any], generation: int = 1, **more: Any) -> ItemResult:
-    raw = document(generation, network={"version": 2, **config}, **more)
-    (item,) = machine.provisioner().provision(raw, None, no_progress).items
-    return item
-
-
 def files(machine: Machine, config: dict[str, Any]) -> dict[str, str]:
-    """The files of a document without their first line."""
-    network = parsed(config)
-    names = naming.names(machine.system, network)
-    found = {}
-    for key in network.all():
-        for prefix, text in wicked_file.files(key, names, network, machine.system).items():
-            found[prefix + names[key]] = text.removeprefix(HEAD)
-    return found
+    return networking.files(machine, config, wicked_file.files)
 
 
 def keys(machine: Machine, config: dict[str, Any], name: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from guest_agent.command import Completed
-from guest_agent.transaction import Transaction
 from pv_channel.messages import Outcome, Result
 from pv_channel.private_key import public_half
 from tests.guest.machine import Machine, document, key, provision
@@ -170,20 +169,13 @@ def test_a_server_that_runs_is_told_and_one_that_does_not_is_not(machine: Machin
     assert machine.programs.calls == ["systemctl try-reload-or-restart ssh.service"]
 
 
-def test_no_private_key_is_shown_or_journalled(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_private_key_is_shown_or_journalled(machine: Machine, journals: list[str]) -> None:
     shown = str(machine.provisioner().plan(document(), None))
     assert "write /etc/ssh/ssh_host_ed25519_key" in shown
     assert "  +" not in shown, "no line of what will not be so by then"
     assert "PRIVATE" not in shown
-    journals: list[str] = []
-    written = Transaction._write_journal
-
-    def spy(self: Transaction) -> None:
-        written(self)
-        journals.append(machine.read("var/lib/pv-guest-agent/journal.json"))
-
-    monkeypatch.setattr(Transaction, "_write_journal", spy)
     result = become(machine)
     private = machine.read("etc/ssh/ssh_host_ed25519_key").splitlines()[1]
+    assert journals
     assert not [text for text in (*journals, str(result), machine.read("var/lib/pv-guest-agent/state.json")) if private in text]
     assert not list((machine.root / "etc/ssh").glob(".*")), "nothing is kept when it is in force"

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from guest_agent.command import Completed
-from guest_agent.transaction import Transaction
 from pv_channel.messages import ItemResult, Outcome
 from tests.guest.machine import Machine, document, key, provision
 
@@ -252,18 +251,10 @@ def test_a_file_of_ours_that_somebody_has_changed_is_not_fought_over(machine: Ma
     assert item.reason == "conflict"
 
 
-def test_a_given_private_key_is_shown_to_nobody(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_private_key_is_shown_to_nobody(machine: Machine, journals: list[str]) -> None:
     private = host_key(1)[0]
     raw = document(ssh_keys={"ed25519_private": private})
     shown = str(machine.provisioner().plan(raw, None))
-    journals: list[str] = []
-    written = Transaction._write_journal
-
-    def spy(self: Transaction) -> None:
-        written(self)
-        journals.append(machine.read("var/lib/pv-guest-agent/journal.json"))
-
-    monkeypatch.setattr(Transaction, "_write_journal", spy)
     result = provision(machine, raw)
     state = machine.read("var/lib/pv-guest-agent/state.json")
     assert len(journals) == 1

@@ -199,21 +199,13 @@ def test_all_ids_taken_is_said(machine: Machine) -> None:
     assert give(machine, BOB, {"name": "cy", "no_create_home": True}).reason == "no-free-id"
 
 
-def test_no_hash_is_shown_by_a_dry_run_or_kept_in_the_journal(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_hash_is_shown_by_a_dry_run_or_kept_in_the_journal(machine: Machine, journals: list[str]) -> None:
     machine.write("etc/shadow", f"ada:{OTHER_HASH}:19000:0:99999:7:::\n".encode(), 0o600)
     raw = document(users=[{"name": "ada", "hashed_passwd": HASH, "sudo": "ALL=(ALL) ALL"}])
     shown = str(machine.provisioner().plan(raw, None))
     assert "write /etc/shadow" in shown
     assert HASH not in shown
     assert OTHER_HASH not in shown
-    journals: list[str] = []
-    written = Transaction._write_journal
-
-    def spy(self: Transaction) -> None:
-        written(self)
-        journals.append(machine.read("var/lib/pv-guest-agent/journal.json"))
-
-    monkeypatch.setattr(Transaction, "_write_journal", spy)
     result = provision(machine, raw)
     assert result.outcome is Outcome.APPLIED
     assert "/etc/shadow" in journals[0]

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from host_agent.ledger import Ledger
 from host_agent.notices import What
 from pv_channel.greeting import NO_UUID, Refusal
 from pv_channel.line import GUEST_SPEAKS, finish, header
@@ -18,22 +15,9 @@ from tests.host.fakes import PLAIN, FakeGuest
 from tests.host.talk import OTHER, TIMING, UUID, Talk, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
     from pv_channel.messages import HostMessage
     from pv_channel.session import Guest
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger.open(tmp_path / "state")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def talk(ledger: Ledger, tmp_path: Path) -> Talk:
-    return Talk(ledger, tmp_path / "state", FakeGuest(uuid=UUID))
 
 
 def test_a_guest_is_met_pinned_and_provisioned(talk: Talk) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from host_agent.confirmation import Asked, Verdict
-from host_agent.ledger import Ledger
 from host_agent.notices import What
 from pv_channel.messages import (
     MAX_CONFIRM_SECONDS,
@@ -28,11 +27,9 @@ from pv_channel.messages import (
     Unconfirmed,
 )
 from tests.host.fakes import PLAIN, FakeGuest
-from tests.host.talk import TIMING, UUID, Talk, wanted
+from tests.host.talk import TIMING, Talk, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
     from pv_channel.messages import GuestMessage, HostMessage
     from pv_channel.session import Guest
@@ -73,18 +70,6 @@ class Waits:
 
     def words(self) -> list[HostMessage]:
         return [message for message in self.heard if isinstance(message, Confirm | Reject)]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger.open(tmp_path / "state")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def talk(ledger: Ledger, tmp_path: Path) -> Talk:
-    return Talk(ledger, tmp_path / "state", FakeGuest(uuid=UUID))
 
 
 def guest_says(talk: Talk, *messages: GuestMessage) -> None:

@@ -18,23 +18,10 @@ from host_agent.status import View
 from pv_channel.messages import ItemResult, Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 ITEM = ItemResult("network", Outcome.FAILED, "no-manager", "evil \x1b[2J\u202e", ["tail"])
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def ledger(state: Path) -> Iterator[Ledger]:
-    made = Ledger.open(state)
-    yield made
-    made.close()
 
 
 def test_files_are_private_even_under_a_loose_umask(ledger: Ledger, state: Path) -> None:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from host_agent.formats.origins import Origins
 from pv_channel.errors import BadDocument
 from pv_channel.names import InterfaceName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 KINDS = ("ethernets", "bonds", "bridges", "vlans")
 
@@ -43,6 +46,13 @@ class Part:
             self._origins.record(f"{self._path}.{field}[{len(values)}]", origin)
             values.append(value)
 
+    def serve(self, servers: Iterable[tuple[object, str]], search: Iterable[tuple[object, str]]) -> None:
+        """These nameservers and search domains too, each with its origin."""
+        for value, origin in servers:
+            self.add("nameservers.addresses", value, origin)
+        for value, origin in search:
+            self.add("nameservers.search", value, origin)
+
 
 class Building:
     """The whole. *values* is what it says, *origins* where each of it came from."""
@@ -73,10 +83,7 @@ class Building:
             if not takers:
                 raise BadDocument(origin, "no interface has addresses to go with this; say which one it is for")
         for name in takers:
-            for value, origin in servers:
-                self.parts[name].add("nameservers.addresses", value, origin)
-            for value, origin in search:
-                self.parts[name].add("nameservers.search", value, origin)
+            self.parts[name].serve(servers, search)
 
 
 def without_dns(interfaces: dict[str, dict[str, Any]]) -> list[str]:

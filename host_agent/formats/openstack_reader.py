@@ -69,10 +69,7 @@ class _Reader:
             raise BadDocument(network.at("type"), f"expected one of {known}; got '{printable(kind, 40)}'")
         for service in network.parts("services"):
             part.add("nameservers.addresses", *_dns(service))
-        for value, origin in network.words("dns_nameservers"):
-            part.add("nameservers.addresses", value, origin)
-        for value, origin in network.words("dns_search"):
-            part.add("nameservers.search", value, origin)
+        part.serve(network.words("dns_nameservers"), network.words("dns_search"))
         for route in network.parts("routes"):
             origin = route.path
             part.add("routes", _route(route), origin)

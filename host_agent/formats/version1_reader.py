@@ -137,10 +137,7 @@ class _Reader:
             known = ", ".join(("static", "static6", *_DYNAMIC))
             raise BadDocument(subnet.at("type"), f"expected one of {known}; got '{printable(kind, 40)}'")
         part.put("mtu", subnet.number("mtu"), subnet.at("mtu"))
-        for value, origin in subnet.words("dns_nameservers"):
-            part.add("nameservers.addresses", value, origin)
-        for value, origin in subnet.words("dns_search"):
-            part.add("nameservers.search", value, origin)
+        part.serve(subnet.words("dns_nameservers"), subnet.words("dns_search"))
         for route in subnet.parts("routes"):
             origin = route.path
             part.add("routes", _route(route), origin)

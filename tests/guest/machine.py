@@ -187,17 +187,20 @@ class Machine:
             name = str(path.relative_to(self.root))
             if name == "var" or name.startswith("var/"):
                 continue
-            status = path.lstat()
-            if path.is_symlink():
-                content = os.fsencode(path.readlink())
-            else:
-                content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-            found[name] = (status.st_mode, content)
+            found[name] = (path.lstat().st_mode, held(path))
         return found
 
     def state_files(self) -> list[str]:
         """What the agent keeps."""
         return sorted(path.name for path in (self.root / STATE).glob("*")) if (self.root / STATE).exists() else []
+
+
+def held(path: Path) -> bytes:
+    """What a file has in it, or where a link leads; of anything else nothing."""
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return os.fsencode(path.readlink())
+    return path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
 
 
 def key(number: int) -> str:

@@ -3,24 +3,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    SSHCertificateBuilder,
-    SSHCertificateType,
-    load_ssh_public_key,
-)
 
 from guest_agent.command import Completed
 from pv_channel.messages import ItemResult, Outcome
 from tests.guest.machine import Machine, document, key, provision
+from tests.protocol.ssh_keys import armoured, certificate, public
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,24 +21,6 @@ CA = "etc/ssh/pv-guest-agent_user_ca.pub"
 KEPT: dict[str, Any] = {"ssh_deletekeys": False, "ssh_genkeytypes": []}
 PRIVATE = "etc/ssh/ssh_host_ed25519_key"
 CERTIFICATE = "etc/ssh/ssh_host_ed25519_key-cert.pub"
-
-
-@cache
-def host_key(number: int) -> tuple[str, str]:
-    """A private host key and its public line; the same for the same *number*."""
-    made = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
-    private = made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
-    return private, made.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-
-
-@cache
-def certificate(public: str) -> str:
-    """A host certificate for it."""
-    certified = load_ssh_public_key(public.encode())
-    assert isinstance(certified, Ed25519PublicKey)
-    builder = SSHCertificateBuilder().public_key(certified).type(SSHCertificateType.HOST).key_id(b"web1")
-    builder = builder.valid_principals([b"web1"]).valid_after(0).valid_before(2**40)
-    return builder.sign(Ed25519PrivateKey.from_private_bytes(b"c" * 32)).public_bytes().decode()
 
 
 @pytest.fixture
@@ -98,8 +70,8 @@ def test_the_file_goes_when_nothing_is_left_to_say(machine: Machine) -> None:
 
 
 def test_the_same_again_changes_nothing_and_starts_nothing(machine: Machine) -> None:
-    private, public = host_key(1)
-    keys = {"ed25519_private": private, "ed25519_certificate": certificate(public)}
+    private = armoured("ed25519", 1)
+    keys = {"ed25519_private": private, "ed25519_certificate": certificate("ed25519", 1)}
     said: dict[str, Any] = {"ssh_keys": keys, "ssh_pwauth": True}
     give(machine, **said)
     machine.programs.calls.clear()
@@ -112,21 +84,21 @@ def test_the_same_again_changes_nothing_and_starts_nothing(machine: Machine) -> 
 
 def test_a_given_key_and_its_certificate_are_in_place_and_private(machine: Machine) -> None:
     machine.write("etc/ssh/ssh_host_rsa_key", b"the template's")
-    private, public = host_key(1)
-    result = provision(machine, document(ssh_keys={"ed25519_private": private, "ed25519_certificate": certificate(public)}))
+    private = armoured("ed25519", 1)
+    result = provision(machine, document(ssh_keys={"ed25519_private": private, "ed25519_certificate": certificate("ed25519", 1)}))
     assert result.outcome is Outcome.APPLIED
     assert machine.read(PRIVATE) == private
     assert (machine.root / PRIVATE).stat().st_mode & 0o7777 == 0o600
-    assert machine.read(f"{PRIVATE}.pub") == f"{public}\n"
-    assert machine.read(CERTIFICATE) == f"{certificate(public)}\n"
+    assert machine.read(f"{PRIVATE}.pub") == f"{public('ed25519', 1)}\n"
+    assert machine.read(CERTIFICATE) == f"{certificate('ed25519', 1)}\n"
     assert ours(machine) == ["HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub"]
-    assert result.host_keys == [public]
+    assert result.host_keys == [public("ed25519", 1)]
     assert not (machine.root / "etc/ssh/ssh_host_rsa_key").exists()
 
 
 def test_a_certificate_goes_where_it_is_named_no_more_but_a_key_stays(machine: Machine) -> None:
-    private, public = host_key(1)
-    give(machine, ssh_keys={"ed25519_private": private, "ed25519_certificate": certificate(public)})
+    private = armoured("ed25519", 1)
+    give(machine, ssh_keys={"ed25519_private": private, "ed25519_certificate": certificate("ed25519", 1)})
     give(machine, 2, ssh_keys={})
     assert not (machine.root / CERTIFICATE).exists()
     assert not (machine.root / OURS).exists()
@@ -134,26 +106,26 @@ def test_a_certificate_goes_where_it_is_named_no_more_but_a_key_stays(machine: M
 
 
 def test_a_certificate_for_the_guests_own_key_is_taken_and_one_for_another_refused(machine: Machine) -> None:
-    machine.write(f"{PRIVATE}.pub", f"{host_key(2)[1]} root@web1\n".encode())
-    wrong = give(machine, ssh_keys={"ed25519_certificate": certificate(host_key(1)[1])}, **KEPT)
+    machine.write(f"{PRIVATE}.pub", f"{public('ed25519', 2)} root@web1\n".encode())
+    wrong = give(machine, ssh_keys={"ed25519_certificate": certificate("ed25519", 1)}, **KEPT)
     assert wrong is not None
     assert (wrong.outcome, wrong.reason) == (Outcome.FAILED, "wrong-certificate")
-    right = give(machine, ssh_keys={"ed25519_certificate": certificate(host_key(2)[1])}, **KEPT)
+    right = give(machine, ssh_keys={"ed25519_certificate": certificate("ed25519", 2)}, **KEPT)
     assert right is not None
     assert right.outcome is Outcome.APPLIED
 
 
 def test_a_certificate_is_judged_by_the_key_that_the_same_document_makes(machine: Machine) -> None:
     machine.write(PRIVATE, b"the template's")
-    machine.write(f"{PRIVATE}.pub", f"{host_key(2)[1]} root@template\n".encode())
-    item = give(machine, ssh_keys={"ed25519_certificate": certificate(host_key(2)[1])})
+    machine.write(f"{PRIVATE}.pub", f"{public('ed25519', 2)} root@template\n".encode())
+    item = give(machine, ssh_keys={"ed25519_certificate": certificate("ed25519", 2)})
     assert item is not None
     assert item.reason == "wrong-certificate", "the template's key is renewed"
 
 
 def test_another_instances_certificate_is_not_a_clones(machine: Machine) -> None:
-    private, public = host_key(1)
-    give(machine, ssh_keys={"ed25519_private": private, "ed25519_certificate": certificate(public)}, ssh_pwauth=True)
+    private = armoured("ed25519", 1)
+    give(machine, ssh_keys={"ed25519_private": private, "ed25519_certificate": certificate("ed25519", 1)}, ssh_pwauth=True)
     item = give(machine, 1, "i-2")
     assert item is not None
     assert item.outcome is Outcome.APPLIED
@@ -164,7 +136,7 @@ def test_another_instances_certificate_is_not_a_clones(machine: Machine) -> None
 
 def test_keys_are_named_where_the_configuration_names_any(machine: Machine) -> None:
     machine.write("etc/ssh/sshd_config", b"Include sshd_config.d/*.conf\nHostKey /etc/ssh/ssh_host_rsa_key\n")
-    give(machine, ssh_keys={"ed25519_private": host_key(1)[0]})
+    give(machine, ssh_keys={"ed25519_private": armoured("ed25519", 1)})
     assert ours(machine) == ["HostKey /etc/ssh/ssh_host_ed25519_key"]
 
 
@@ -252,7 +224,7 @@ def test_a_file_of_ours_that_somebody_has_changed_is_not_fought_over(machine: Ma
 
 
 def test_a_given_private_key_is_shown_to_nobody(machine: Machine, journals: list[str]) -> None:
-    private = host_key(1)[0]
+    private = armoured("ed25519", 1)
     raw = document(ssh_keys={"ed25519_private": private})
     shown = str(machine.provisioner().plan(raw, None))
     result = provision(machine, raw)

@@ -9,14 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    SSHCertificateBuilder,
-    SSHCertificateType,
-)
 
 from guest_agent import cloud_config
 from guest_agent.cloud_init import META_DATA, NETWORK_CONFIG, USER_DATA, VENDOR_DATA
@@ -27,7 +19,7 @@ from guest_agent.state import Store
 from pv_channel.document import Document, parse
 from pv_channel.messages import ItemResult, Outcome, Result
 from tests.guest.machine import MAC, VERSION, Machine, document, key, network, no_progress
-from tests.guest.test_actions_time_and_language import certificate
+from tests.protocol.ssh_keys import armoured, certificate, pem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,17 +279,13 @@ def test_what_cloud_init_has_no_word_for_is_named(fields: dict[str, Any]) -> Non
 
 
 def test_authorities_and_host_keys_come_as_they_are() -> None:
-    pem = certificate("one")
-    assert config(ca_certs={"trusted": [pem]})["ca_certs"] == {"trusted": [pem]}
+    assert config(ca_certs={"trusted": [pem()]})["ca_certs"] == {"trusted": [pem()]}
     assert "ca_certs" not in config(ca_certs={})
-    key_of = Ed25519PrivateKey.generate()
-    private = key_of.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    private = armoured("ed25519")
     assert config(ssh_keys={"ed25519_private": private})["ssh_keys"] == {"ed25519_private": private}
     with pytest.raises(ItemError, match="ssh_genkeytypes beside ssh_keys"):
         config(ssh_keys={"ed25519_private": private}, ssh_genkeytypes=["rsa"])
-    public = key_of.public_key()
-    made = SSHCertificateBuilder().public_key(public).type(SSHCertificateType.HOST).valid_principals([b"web1"])
-    line = made.key_id(b"web1").serial(1).valid_after(0).valid_before(2**40).sign(key_of).public_bytes().decode()
+    line = certificate("ed25519")
     with pytest.raises(ItemError, match="ed25519_certificate without its private key"):
         config(ssh_keys={"ed25519_certificate": line})
     assert config(ssh_keys={"ed25519_private": private, "ed25519_certificate": line})["ssh_keys"]["ed25519_certificate"] == line

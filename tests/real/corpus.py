@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from tests.guest.machine import MAC, STATE, Machine, document, key, network
+from tests.guest.machine import MAC, STATE, Machine, document, held, key, network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,10 +168,7 @@ def tree(root: Path) -> Tree:
         if f"{STATE}/".startswith(f"{name}/") or name.startswith(f"{STATE}/"):
             continue
         status = path.lstat()
-        if path.is_symlink():
-            content = os.fsencode(path.readlink())
-        else:
-            content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+        content = held(path)
         if name in RANDOM and content != RANDOM[name]:
             content = b"anything else"
         found[name] = (status.st_mode, status.st_uid, status.st_gid, content)

@@ -15,6 +15,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.guest.machine import held
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
@@ -107,12 +109,7 @@ class Disk:
         status = path.lstat()
         if status.st_ino in self._seen:
             return self._seen[status.st_ino]
-        content = b""
-        if path.is_symlink():
-            content = os.fsencode(path.readlink())
-        elif stat.S_ISREG(status.st_mode):
-            content = path.read_bytes()
-        inode = Inode(State(status.st_mode, status.st_uid, status.st_gid, content), synced=True)
+        inode = Inode(State(status.st_mode, status.st_uid, status.st_gid, held(path)), synced=True)
         self._seen[status.st_ino] = inode
         if inode.is_directory:
             inode.names = {child.name: self._read(child) for child in path.iterdir()}

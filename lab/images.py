@@ -29,8 +29,9 @@ GUEST_DISK = "640M"
 #: More than the template's file system fills: a template is smaller than what its clones are given.
 GUEST_SPARE_BYTES = 64 * 1024 * 1024
 
-#: A real root has a journal, and one that is killed while it writes needs it. The smallest is the quickest to make.
-_EXT4 = ("-J", "size=4")
+#: A real guest's root has a journal, and a guest that is killed while it writes needs it. The smallest is the quickest to make.
+_GUEST_EXT4 = ("-J", "size=4")
+_DOM0_EXT4 = ("-O", "^has_journal")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def build(progress: Progress, directory: Path | None = None) -> Images:
         built = project.wheel(cache, progress)
         return Images(
             kernel=linux,
-            dom0=_image(cache, progress, "dom0", "host", dom0_base, built, (*_EXT4, DOM0_DISK)),
-            guest=_image(cache, progress, "guest", "guest", guest_base, built, (*_EXT4, GUEST_DISK)),
+            dom0=_image(cache, progress, "dom0", "host", dom0_base, built, (*_DOM0_EXT4, DOM0_DISK)),
+            guest=_image(cache, progress, "guest", "guest", guest_base, built, (*_GUEST_EXT4, GUEST_DISK)),
         )
 
 

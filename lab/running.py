@@ -85,9 +85,11 @@ class Lab:
         sacrifice: bool = True,
         more_macs: Iterable[str] = (),
         copy_of: str | None = None,
+        lasting: bool = False,
     ) -> Guest:
         """Create the guest *name* on a pristine disk, or on a copy of that of the guest *copy_of*; return it while it boots.
 
+        Only a *lasting* disk can be copied, or outlives `cut_power`.
         Without *mac* it gets one made from its name, without *uuid* a random one; *more_macs* are of more network cards.
         *sacrifice* false keeps the list of channels as it is, for xl to drop the first of. LabError when xl refuses, or
         *name* is taken.
@@ -110,7 +112,7 @@ class Lab:
             **chosen,
         )
         guest = Guest(self.dom0, config, self._progress)
-        guest.make_disk(copy_of)
+        guest.make_disk(copy_of, lasting=lasting)
         try:
             guest.start()
         except BaseException:

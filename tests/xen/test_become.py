@@ -249,7 +249,7 @@ def test_a_wrong_network_change_heals_itself_and_the_old_address_works_again(
 
 
 def test_a_clone_of_a_used_disk_is_seen_and_becomes_a_machine_of_its_own(prepared: Lab, create: Callable[..., Guest]) -> None:
-    lab, first = prepared, create("app1")
+    lab, first = prepared, create("app1", lasting=True)
     original = push(lab, "app1", document(lab, "app1", host=11))
     first.wait_ready()
     identity = first.run("cat /etc/machine-id; sha256sum /var/lib/systemd/random-seed").output
@@ -309,7 +309,7 @@ def test_a_power_cut_of_the_whole_host_in_the_middle_of_a_first_boot_leaves_a_gu
     machines.stop()  # labs take turns
     with Lab.boot(machines.say, own_disks=True) as lab:
         prepare(lab)
-        guest = start(lab, "app1")
+        guest = start(lab, "app1", lasting=True)
         lab.dom0.put("/root/app1.yaml", document(lab, "app1", host=11))
         lab.dom0.run("sync")
         command = f"pv-host-agent push --timeout {PUSH_SECONDS} --socket {socket_of('app1')} /root/app1.yaml"

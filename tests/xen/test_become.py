@@ -271,6 +271,27 @@ def test_a_clone_of_a_used_disk_is_seen_and_becomes_a_machine_of_its_own(prepare
     eventually(lambda: reachable(lab, "10.77.0.12"), "no ssh to the clone")
 
 
+def test_a_used_machine_that_is_sealed_is_a_template_again(prepared: Lab, create: Callable[..., Guest]) -> None:
+    lab, first = prepared, create("app1", lasting=True)
+    used = push(lab, "app1", document(lab, "app1", host=11))
+    first.wait_ready()
+    pin = lab.dom0.run("pv-host-agent keys show | grep ^pv-host-").output.strip()
+    shown = first.run(f"pv-guest-agent seal --trust '{pin}' --dry-run").output
+    assert "/etc/ssh/ssh_host_ed25519_key" in shown
+    assert first.run("cat /etc/hostname").output == "app1\n"
+    first.run(f"pv-guest-agent seal --trust '{pin}' --yes")
+    assert first.run("ls /etc/ssh/ssh_host_* 2>/dev/null | wc -l").output == "0\n"
+    first.shutdown()
+    clone = create("app2", copy_of="app1")
+    answer = push(lab, "app2", document(lab, "app2", host=12))
+    assert answer["outcome"] == "applied"
+    assert not set(answer["host-keys"]) & set(used["host-keys"])
+    clone.wait_ready()
+    assert clone.run("hostname").output == "app2\n"
+    assert "app1" not in clone.run("cat /etc/hosts /home/*/.ssh/authorized_keys /root/.ssh/authorized_keys").output
+    eventually(lambda: reachable(lab, "10.77.0.12"), "no ssh to the clone of the sealed machine")
+
+
 @pytest.mark.parametrize("moment", ["at the greeting", "at the first item", "at the last item"])
 def test_a_guest_that_loses_its_power_on_its_first_boot_is_the_template_or_whole_at_the_next(
     prepared: Lab, create: Callable[..., Guest], moment: str

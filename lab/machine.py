@@ -176,6 +176,8 @@ class Machine:
         self._wait(LEAVE_SECONDS)
         if self._process is not None:
             self._process.wait()
+        for left in ("serial.log", "monitor.sock"):  # the one says that dom0 was ready, in its life before
+            (self.address.directory / left).unlink(missing_ok=True)
         return Machine.start(images, progress, directory=self.address.directory, own_disks=True)
 
     def _wait(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from guest_agent import files
 from guest_agent.changes.accounts import EditAccounts
-from guest_agent.changes.files import MakeDirectory, MakeLink, RemoveFile, WriteFile, missing_parents
+from guest_agent.changes.files import MakeLink, RemoveFile, WriteFile, missing_parents
 from guest_agent.changes.home import MakeHome
 from guest_agent.changes.keys import WriteKeys
 from guest_agent.failure import ItemError
@@ -35,9 +35,7 @@ class Draft:
         self._overwrite = frozenset[str](document.overwrite)
         #: Whether this instance-id is news here: a clone, or a first boot.
         self.new_instance = state is None or state.target.instance_id != document.instance_id
-        self.first = state is None
         self._files: dict[str, Stored | None] = {}
-        self._links: dict[str, str] = {}
         #: Homes that an item before is about to make.
         self.new_homes: set[str] = set()
 
@@ -91,7 +89,7 @@ class Draft:
             return
         link = self.system.link(path)
         stored = None if link else self.system.read(path)
-        now = digest_of(f"-> {link}".encode() if stored is None else stored.content)
+        now = _digest_of_link(link) if stored is None else digest_of(stored.content)
         if now != digest:
             self.conflict(path, f"somebody has changed it since generation {self._state.target.generation if self._state else 0}")
 
@@ -106,6 +104,10 @@ def digest_of(content: bytes) -> str:
     return sha256(content).hex()[:32]
 
 
+def _digest_of_link(target: str) -> str:
+    return digest_of(f"-> {target}".encode())
+
+
 def owned(changes: Iterable[Change]) -> dict[str, str]:
     """The paths that *changes* make ours, with the digests of what they hold then; where it is a block of keys, with its user."""
     found: dict[str, str] = {}
@@ -113,15 +115,14 @@ def owned(changes: Iterable[Change]) -> dict[str, str]:
         if isinstance(change, WriteFile) and change.owned:
             found[change.path] = digest_of(change.content)
         elif isinstance(change, MakeLink) and change.owned:
-            found[change.path] = digest_of(f"-> {change.target}".encode())
+            found[change.path] = _digest_of_link(change.target)
         elif isinstance(change, WriteKeys) and change.owned:
             found[keys_path(change.home)] = change.home.user
     return found
 
 
 def paths(changes: Iterable[Change]) -> set[str]:
-    """The files that *changes* are about; directories may be made by several items."""
+    """The files and links that *changes* are about; not their directories, which several items may make."""
     edited = {edit.path for change in changes if isinstance(change, EditAccounts) for edit in change.edits}
     keys = {keys_path(change.home) for change in changes if isinstance(change, WriteKeys)}
-    found = {change.path for change in changes if isinstance(change, WriteFile | RemoveFile | MakeLink)} | edited | keys
-    return found - {change.path for change in changes if isinstance(change, MakeDirectory)}
+    return {change.path for change in changes if isinstance(change, WriteFile | RemoveFile | MakeLink)} | edited | keys

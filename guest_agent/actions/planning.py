@@ -31,6 +31,7 @@ _OF_ONE_FIELD: Final = {
     "ca-certs": "ca_certs",
     "write-files": "write_files",
     "root-filesystem": "resize_rootfs",
+    "network": "network",
     "user-data": "user_data",
 }
 
@@ -73,8 +74,8 @@ def _handing() -> dict[str, Planner]:
 
 
 def _planners(document: Document) -> dict[str, Planner]:
-    """What plans each item, in the order of `pv_channel.document.ITEMS`; what *document* says nothing of is not loaded."""
-    from guest_agent.actions import hostname, identity, network, ssh_keys, sshd, users
+    """What plans each item, in the order of `ITEMS`; what is about one field is loaded where *document* has it."""
+    from guest_agent.actions import hostname, identity, ssh_keys, sshd, users
     from pv_channel.document import ITEMS
 
     planners: dict[str, Planner] = {
@@ -83,7 +84,6 @@ def _planners(document: Document) -> dict[str, Planner]:
         "users": users.plan,
         "ssh-keys": ssh_keys.plan,
         "sshd": sshd.plan,
-        "network": network.plan,
     }
     for item, field in _OF_ONE_FIELD.items():
         if getattr(document, field) is not msgspec.UNSET:

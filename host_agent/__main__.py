@@ -7,8 +7,9 @@ import logging
 import os
 import sys
 
-from host_agent import cli, convert, key_verbs, known_hosts, schema, verbs
+from host_agent import cli
 from host_agent.errors import HostError
+from host_agent.verbs import load
 
 #: What journald takes for priorities (sd-daemon(3)).
 _PRIORITY = {logging.DEBUG: "<7>", logging.INFO: "<6>", logging.WARNING: "<4>", logging.ERROR: "<3>"}
@@ -24,15 +25,10 @@ class _ForJournal(logging.Formatter):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    arguments = cli.parser().parse_args(argv)
+    arguments = cli.parse(sys.argv[1:] if argv is None else argv)
     _log_to_stderr(verbose=getattr(arguments, "verbose", False))
-    run = {
-        "check": verbs.check, "push": verbs.push, "serve": verbs.serve, "status": verbs.status,
-        "keys": key_verbs.run, "forget-key": verbs.forget_key, "known-hosts": known_hosts.run,
-        "convert": convert.run, "schema": schema.run, "install": verbs.install,
-    }[arguments.verb]  # fmt: skip
     try:
-        return run(arguments)
+        return load(arguments.verb).run(arguments)
     except HostError as exc:
         print(f"pv-host-agent: {exc}", file=sys.stderr)
         return 1

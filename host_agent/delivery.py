@@ -9,7 +9,7 @@ import msgspec
 
 from host_agent.answer import item_text
 from host_agent.confirmation import Asked, asked, at_once, waits_for
-from host_agent.generation import InForce, is_in_force, to_send
+from host_agent.generation import InForce, is_in_force, is_settled, to_send
 from host_agent.host_names import remember
 from host_agent.ledger import Known
 from host_agent.notices import Notice, Settlement, What
@@ -92,7 +92,7 @@ class Delivery:
     def send(self, now: float) -> bool:
         """Send the document, or ask what it would take; False where there is nothing to send, for the guest has it."""
         self._last = wanted = self.wanted
-        if is_in_force(wanted, self._guest):
+        if is_in_force(wanted, self._guest) if self._dry_run else is_settled(wanted, self._guest, self._known):
             if not self._dry_run:
                 self._ledger.in_force(wanted.key, self._guest.instance_id, self._guest.generation, wanted.digest, self._agent)
                 remember(self._ledger, wanted)
@@ -111,7 +111,7 @@ class Delivery:
             return True
         self._ledger.sending(wanted.key, wanted.document.instance_id, generation, wanted.digest)
         self._known = self._known._replace(
-            instance_id=wanted.document.instance_id, generation_sent=generation, digest_sent=wanted.digest
+            instance_id=wanted.document.instance_id, generation_sent=generation, digest_sent=wanted.digest, reprovision=False
         )
         self._say(Provision(raw))
         self._tell(Notice(What.SENDING, f"sending {name}, {len(raw)} bytes"))
@@ -195,6 +195,7 @@ class Delivery:
         good = result.outcome in _IN_FORCE
         self._sent = self._asked = None
         self._ledger.settle(sent.wanted.key, sent.generation, result, self._agent, applied=good)
+        self._known = self._known._replace(generation_items=sent.generation)
         if good:
             remember(self._ledger, sent.wanted)
             self._guest = InForce(sent.wanted.document.instance_id, sent.generation, sent.wanted.digest)

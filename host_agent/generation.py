@@ -22,8 +22,13 @@ class InForce(NamedTuple):
     digest: str
 
 
+def is_settled(wanted: Wanted, guest: InForce, known: Known) -> bool:
+    """Whether nothing need be sent: the guest has it in force, what became of it is on record, and nobody wants it again."""
+    return is_in_force(wanted, guest) and known.generation_items == guest.generation and not known.reprovision
+
+
 def is_in_force(wanted: Wanted, guest: InForce) -> bool:
-    """Whether the guest already is what it should become, so that nothing need be sent."""
+    """Whether the guest already is what it should become."""
     asked = wanted.document.generation
     return (
         guest.generation > 0

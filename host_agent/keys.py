@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from pv_channel.text import printable
 from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, KEY_BYTES, Certificate, fingerprint, format_key, parse_trusted, sign
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: What a file of ours starts with, so that no key is taken for another kind.
@@ -88,6 +90,17 @@ def create_authority(path: Path, comment: str) -> bytes:
     write_whole(path, _line(AUTHORITY_PRIVATE_TYPE, key.private_bytes_raw(), comment), replace=False)
     write_whole(beside(path, ".pub"), (format_key(AUTHORITY_TYPE, public, comment) + "\n").encode("ascii"), PUBLIC_FILE)
     return public
+
+
+def identify(state: Path, tell: Callable[[str], None]) -> Identity:
+    """This host's identity, made on first use; *tell* hears of that. Raise `BadFile`."""
+    try:
+        identity, created = load_or_create(state, platform.node())
+    except OSError as exc:
+        raise BadFile(f"{shown(exc.filename or state)}: {exc.strerror}") from None
+    if created:
+        tell(f"made this host's key {identity.fingerprint} in {shown(state)}; 'keys show' prints the line a template pins")
+    return identity
 
 
 def sign_host_key(authority: Path, public: Path, *, label: str, issued: int) -> tuple[Path, Certificate]:

@@ -12,16 +12,27 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from host_agent.files import PRIVATE_FILE, private_directory
-from host_agent.ledger_schema import BUSY_SECONDS, EVENTS_KEPT, FILE_NAME, prepare, trouble
-from host_agent.standing import State
+from host_agent.ledger_schema import (
+    AUDITS_KEPT,
+    BUSY_SECONDS,
+    EVENTS_KEPT,
+    FILE_NAME,
+    MOMENTS_KEPT,
+    RUNS_KEPT,
+    prepare,
+    trouble,
+)
+from host_agent.standing import Moment, State
 from pv_channel.messages import MAX_ITEMS, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pv_channel.messages import ItemResult, Result
+    from pv_channel.messages import Facts, ItemResult, Result
 
 #: When a VM was last heard goes to the disk this often, not with every byte.
 HEARD_EVERY_SECONDS: Final = 5.0
@@ -33,6 +44,7 @@ _KEPT: Final = (
     "guest_key, rival_key, first_met, instance_id, generation_sent, digest_sent, generation_applied, outcome, host_keys, names,"
     " certified, generation_items"
 )
+_KNOWN: Final = "guest_key, rival_key, instance_id, generation_sent, digest_sent, generation_items, reprovision"
 #: Where a VM stands whose items are on record: a part of what is in force may have failed later.
 _STANDS: Final = (
     "UPDATE vm SET state=CASE WHEN outcome IN ('applied', 'unchanged') AND EXISTS"
@@ -48,6 +60,18 @@ class Known(NamedTuple):
     instance_id: str = ""
     generation_sent: int = 0
     digest_sent: str = ""
+    #: The generation whose items are on record: what a guest answered for it, or 0.
+    generation_items: int = 0
+    #: An operator wants it all applied again.
+    reprovision: bool = False
+
+
+class Counted(NamedTuple):
+    """Lines that were dropped since it was last counted, by reason."""
+
+    dropped: int = 0
+    echoed: int = 0
+    stale: int = 0
 
 
 class Meeting(NamedTuple):
@@ -65,6 +89,7 @@ class Ledger:
         self._db, self._wall = db, wall
         self._durable = False
         self._heard: set[str] = set()
+        self._beaten: set[str] = set()
         self._heard_written = 0.0
 
     @classmethod
@@ -88,7 +113,7 @@ class Ledger:
 
     def commit(self) -> None:
         """Put everything written so far on record: what depends on it may be sent after this, and not before."""
-        if self._heard and self._wall() - self._heard_written >= HEARD_EVERY_SECONDS:
+        if (self._heard or self._beaten) and self._wall() - self._heard_written >= HEARD_EVERY_SECONDS:
             self._write_heard()
         if self._db.in_transaction:
             self._run("COMMIT")
@@ -142,7 +167,7 @@ class Ledger:
                 self._adopt(key, other)
             else:
                 shared = str(other)
-        known = self._run("SELECT guest_key, rival_key, instance_id, generation_sent, digest_sent FROM vm WHERE key=?", (key,))
+        known = self._run(f"SELECT {_KNOWN} FROM vm WHERE key=?", (key,))  # noqa: S608 -- ours
         return Meeting(Known(*known.fetchone()), shared)
 
     def pin(self, key: str, guest_key: bytes) -> None:
@@ -163,7 +188,8 @@ class Ledger:
     def sending(self, key: str, instance_id: str, generation: int, digest: str) -> None:
         """A document is about to be sent."""
         self._do(
-            "UPDATE vm SET instance_id=?, generation_sent=?, digest_sent=?, state=?, detail='', since=? WHERE key=?",
+            "UPDATE vm SET instance_id=?, generation_sent=?, digest_sent=?, state=?, detail='', since=?, reprovision=0"
+            " WHERE key=?",
             (instance_id, generation, digest, State.PROVISIONING, self._wall(), key),
         )
 
@@ -222,6 +248,57 @@ class Ledger:
             self._do(_STANDS, (State.DEGRADED, State.READY, key))
         return bool(news)
 
+    def seen(self, key: str, domid: int | None, channel: str) -> None:
+        """The VM's channel is there, as *channel*, in the domain *domid* where one is known: the first moment of a run."""
+        self._do("UPDATE vm SET domid=?, channel=?, run=run+1 WHERE key=?", (domid, channel[:_MAX_TEXT], key))
+        self._do("DELETE FROM moment WHERE key=? AND run <= (SELECT run FROM vm WHERE key=?) - ?", (key, key, RUNS_KEPT))
+        self.moment(key, Moment.SEEN, channel)
+
+    def gone(self, key: str) -> None:
+        """The VM's channel is not there any more."""
+        self._do("UPDATE vm SET domid=NULL WHERE key=?", (key,))
+
+    def moment(self, key: str, what: str, detail: str = "") -> None:
+        """A step of the VM's run, *what* being one of `Moment`; past `MOMENTS_KEPT` of them it is not kept."""
+        self._do(
+            "INSERT INTO moment SELECT key, run, n, ?, ?, ? FROM (SELECT key, run, (SELECT count(*) FROM moment"
+            " WHERE moment.key=vm.key AND moment.run=vm.run) AS n FROM vm WHERE key=?) WHERE n < ?",
+            (self._wall(), what, detail[:_MAX_TEXT], key, MOMENTS_KEPT),
+        )
+
+    def facts(self, key: str, facts: Facts) -> None:
+        """What the guest says of its machine now; its host keys too, where it names any."""
+        values = msgspec.to_builtins(facts)
+        host_keys = values.pop("host-keys", None)
+        self._do(
+            "UPDATE vm SET facts=?, host_keys=coalesce(?, host_keys) WHERE key=?",
+            (json.dumps(values), json.dumps(host_keys) if host_keys else None, key),
+        )
+
+    def heartbeat(self, key: str) -> None:
+        """The guest answered now whether it is there."""
+        self._beaten.add(key)
+
+    def counted(self, key: str, counted: Counted) -> None:
+        """So many more lines were dropped."""
+        self._do("UPDATE vm SET dropped=dropped+?, echoed=echoed+?, stale=stale+? WHERE key=?", (*counted, key))
+
+    def audit(self, key: str, who: str, what: str) -> None:
+        """*who* had *what* done to the VM; a VM's entries push out its own older ones."""
+        self._do(
+            "INSERT OR REPLACE INTO audit SELECT key, audits % ?, ?, ?, ? FROM vm WHERE key=?",
+            (AUDITS_KEPT, self._wall(), who[:_MAX_TEXT], what[:_MAX_TEXT], key),
+        )
+        self._do("UPDATE vm SET audits=audits+1 WHERE key=?", (key,))
+
+    def ask_to_reprovision(self, key: str) -> None:
+        """All that the VM's document says is to be applied again, as a new generation; done with once that is sent."""
+        self._do("UPDATE vm SET reprovision=1 WHERE key=?", (key,))
+
+    def to_reprovision(self) -> list[str]:
+        """The keys of the VMs for which that was asked."""
+        return [str(key) for (key,) in self._run("SELECT key FROM vm WHERE reprovision").fetchall()]
+
     def answers_to(self, key: str, names: list[str], *, certified: bool) -> None:
         """What an ssh client may call the VM from now on; *certified* is whether its host keys come with certificates."""
         self._do("UPDATE vm SET names=?, certified=? WHERE key=?", (json.dumps(names), certified, key))
@@ -261,7 +338,9 @@ class Ledger:
     def _write_heard(self) -> None:
         now = self._heard_written = self._wall()
         self._do_all("UPDATE vm SET last_heard=? WHERE key=?", [(now, key) for key in self._heard])
+        self._do_all("UPDATE vm SET last_heartbeat=? WHERE key=?", [(now, key) for key in self._beaten])
         self._heard.clear()
+        self._beaten.clear()
 
     def _do(self, statement: str, values: tuple[Any, ...]) -> None:
         self._do_all(statement, (values,))

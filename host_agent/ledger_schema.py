@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "ledger.sqlite"
 #: Kept in the file's user_version; a higher one was written by a newer agent.
-VERSION: Final = 3
+VERSION: Final = 4
 #: A VM's latest events; each VM has as many places of its own.
 EVENTS_KEPT: Final = 64
+#: A VM's latest entries of the audit trail.
+AUDITS_KEPT: Final = 256
+#: A VM's latest runs, and the steps of one: every item of a document begins once, and what a guest repeats is cut.
+RUNS_KEPT: Final = 8
+MOMENTS_KEPT: Final = 96
 #: Another process writes for milliseconds at a time.
 BUSY_SECONDS: Final = 5.0
 
@@ -73,8 +78,39 @@ _REPORTS: Final = """
 ALTER TABLE vm ADD COLUMN generation_items INTEGER NOT NULL DEFAULT 0;  -- the generation that its items are about
 UPDATE vm SET generation_items=generation_sent WHERE outcome!='';
 """
+_LIVES: Final = """
+ALTER TABLE vm ADD COLUMN domid INTEGER;                            -- null: no domain is known to run
+ALTER TABLE vm ADD COLUMN channel TEXT NOT NULL DEFAULT '';         -- the socket or terminal in dom0, last seen
+ALTER TABLE vm ADD COLUMN facts TEXT NOT NULL DEFAULT '{}';         -- what the guest says of its machine, as JSON
+ALTER TABLE vm ADD COLUMN last_heartbeat REAL NOT NULL DEFAULT 0;   -- the last answer to a question whether it is there
+ALTER TABLE vm ADD COLUMN sessions INTEGER NOT NULL DEFAULT 0;      -- handshakes
+ALTER TABLE vm ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;       -- lines that were none of the protocol's, or too long
+ALTER TABLE vm ADD COLUMN echoed INTEGER NOT NULL DEFAULT 0;        -- our own lines, come back
+ALTER TABLE vm ADD COLUMN stale INTEGER NOT NULL DEFAULT 0;         -- lines of earlier sessions
+ALTER TABLE vm ADD COLUMN reprovision INTEGER NOT NULL DEFAULT 0;   -- an operator wants it all applied again
+ALTER TABLE vm ADD COLUMN run INTEGER NOT NULL DEFAULT 0;           -- the number of its latest run in moment
+CREATE TABLE moment (                       -- the steps of the VM's latest runs, from a channel that was seen on
+    key TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    at REAL NOT NULL,
+    what TEXT NOT NULL,                     -- a word: Moment
+    detail TEXT NOT NULL,
+    PRIMARY KEY (key, run, number)
+) WITHOUT ROWID;
+CREATE TABLE audit (                        -- who had what done to the VM, which its guest cannot add to
+    key TEXT NOT NULL,
+    slot INTEGER NOT NULL,                  -- a ring, as in event
+    at REAL NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    PRIMARY KEY (key, slot)
+) WITHOUT ROWID;
+ALTER TABLE vm ADD COLUMN audits INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX vm_to_reprovision ON vm (key) WHERE reprovision;
+"""
 #: What makes a file of version N one of version N + 1, from nothing at all on.
-_STEPS: Final = (_FIRST, _KNOWN_HOSTS, _REPORTS)
+_STEPS: Final = (_FIRST, _KNOWN_HOSTS, _REPORTS, _LIVES)
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words for where a VM stands, in the ledger and in what `status` shows."""
+"""The words of the ledger: where a VM stands, and the moments of its way there."""
 
 from __future__ import annotations
 
@@ -20,3 +20,26 @@ class State:
     DEGRADED: Final = "degraded"
     BAD_DOCUMENT: Final = "bad-document"
     REMOVED: Final = "removed"
+
+
+class Moment:
+    """The words for the steps of a run, as `timeline` shows them: from a channel that was seen to what became of its VM."""
+
+    SEEN: Final = "seen"
+    CONNECTED: Final = "connected"
+    GREETING: Final = "greeting"
+    SEALED: Final = "sealed"
+    SENT: Final = "sent"
+    #: The guest began to work on an item, which the moment's detail names.
+    ITEM: Final = "item"
+    UNCONFIRMED: Final = "unconfirmed"
+    CONFIRMED: Final = "confirmed"
+    REJECTED: Final = "rejected"
+    #: The guest's answer; the detail is its outcome.
+    ANSWERED: Final = "answered"
+    #: It had all of it already.
+    IN_FORCE: Final = "in-force"
+    #: What was under way has come to its end; the detail names it.
+    REPORTED: Final = "reported"
+    #: The stream, or the session on it, is over; the detail says why.
+    LOST: Final = "lost"

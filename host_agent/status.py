@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.answer import item_value
-from host_agent.errors import LedgerTrouble, shown
+from host_agent.errors import HostError, LedgerTrouble, shown
 from host_agent.ledger import Ledger
 from host_agent.ledger_schema import BUSY_SECONDS, FILE_NAME, VERSION, check_version, trouble
 from host_agent.standing import State
@@ -18,6 +18,7 @@ from pv_channel.trust import fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Self
 
 HEADER: Final = ("vm", "state", "wanted", "applied", "outcome", "why", "guest key", "heard")
 _COLUMNS: Final = (
@@ -49,6 +50,12 @@ class View:
         db.row_factory = sqlite3.Row
         return db
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
@@ -75,6 +82,13 @@ class View:
             "items": [item_value(i["item"], i["outcome"], i["reason"], i["detail"], i["log"].splitlines()) for i in items],
             "events": [{"at": _time(event["at"]), "what": printable(event["what"], _LINE)} for event in events],
         }
+
+    def named(self, vm: str) -> dict[str, Any]:
+        """As `one`; raise `HostError` where the ledger has no such VM."""
+        found = self.one(vm)
+        if found is None:
+            raise HostError(f"{printable(vm)}: not in the ledger; 'pv-host-agent status' lists the VMs")
+        return found
 
     def open_items(self) -> dict[str, str]:
         """For each VM's key the first item that failed, and why; or where none has, the first that is under way."""

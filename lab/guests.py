@@ -24,6 +24,9 @@ READY_SECONDS = 600.0
 #: `xl shutdown` waits for the guest's systemd to stop everything.
 SHUTDOWN_SECONDS = 300.0
 
+#: A domain that faults is gone from `xl` after a few seconds; looked at only after a command in it failed.
+DYING_SECONDS = 20.0
+
 #: Between two looks at something in dom0, each of which costs the emulator some work.
 LOOK_SECONDS = 0.5
 
@@ -180,10 +183,19 @@ class Guest:
         try:
             return self._dom0.run_in_guest(self.name, script, check=check, timeout=timeout)
         except LabError as error:
-            if self._made is not None and self.domid != self._made:
+            if self._made is not None and self._gone(self._made):
                 said = self._dom0.run("xl dmesg | tail -n 5", check=False).output
                 raise EmulatorFault(f"guest {self.name} restarted by itself:\n{said}\n{tail(self.console())}") from error
             raise
+
+    def _gone(self, made: int) -> bool:
+        """Is the domain *made* another by now? One that is dying keeps its number for seconds after its xenstore entries went."""
+        give_up = time.monotonic() + DYING_SECONDS
+        while time.monotonic() < give_up:
+            if self.domid != made:
+                return True
+            time.sleep(LOOK_SECONDS)
+        return False
 
     def console(self) -> str:
         """Return what it has printed on hvc0 over all its lives, without the lab's own traffic."""

@@ -34,6 +34,8 @@ MAX_STEP: Final = 200
 _MAX_REASON: Final = 200
 #: An OpenSSH server has at most one host key of each of a handful of types.
 MAX_HOST_KEYS: Final = 16
+#: A machine with more addresses names this many of them.
+MAX_ADDRESSES: Final = 64
 #: What a guest looked at after a change of its network: with every detail full, half of what its message may have.
 MAX_CHECKS: Final = 64
 #: A document has a dozen items.
@@ -48,6 +50,7 @@ Generation = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Text = Annotated[str, msgspec.Meta(max_length=128)]
 HostKey = Annotated[str, msgspec.Meta(max_length=2048)]
+Address = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 #: How msgspec says that bytes are not what was asked for. Text that is not UTF-8 is Python's own error, and no MsgspecError.
@@ -92,6 +95,21 @@ class Hello(_Value, frozen=True):
     digest: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
+class Facts(_Value, frozen=True):
+    """What a guest says of its machine, for the operator's eyes and for known_hosts; dom0 decides nothing by it.
+
+    *os* is os-release(5)'s PRETTY_NAME, *kernel* uname(2)'s release, *boot_id* the kernel's random name of this boot. *addresses*
+    are those of global scope, with their prefix lengths. *host_keys* are the ssh host public keys, as they are now.
+    """
+
+    os: Text = ""
+    kernel: Text = ""
+    hostname: Text = ""
+    boot_id: Text = ""
+    addresses: Annotated[list[Address], msgspec.Meta(max_length=MAX_ADDRESSES)] = []
+    host_keys: Annotated[list[HostKey], msgspec.Meta(max_length=MAX_HOST_KEYS)] = []
+
+
 class Ping(_Message, frozen=True):
     """The host's question whether the guest is there; *n* comes back."""
 
@@ -99,9 +117,10 @@ class Ping(_Message, frozen=True):
 
 
 class Pong(_Message, frozen=True):
-    """The guest's answer to a `Ping`."""
+    """The guest's answer to a `Ping`. It says its *facts* in the first of a session, and where they have changed since."""
 
     n: Count
+    facts: Facts | msgspec.UnsetType = msgspec.UNSET
 
 
 class Provision(_Message, frozen=True):

@@ -142,6 +142,24 @@ def eventually(true: Callable[[], bool], what: str) -> None:
         time.sleep(2)
 
 
+def ssh_comes(lab: Lab, guest: Guest, address: str) -> None:
+    """Wait until root logs in at *address* of *guest*; fail with all that tells why not."""
+    deadline = time.monotonic() + EVENTUALLY_SECONDS
+    while True:
+        status, said = ssh(lab, "root", address, "true")
+        if status == 0:
+            return
+        if time.monotonic() > deadline:
+            there = guest.run(
+                "ip address; ip route; ip neighbour; ls -l /etc/systemd/network /etc/ssh; networkctl --no-pager status --all;"
+                " systemctl --no-pager status ssh; journalctl --no-pager --lines 80",
+                check=False,
+            ).output
+            here = lab.dom0.run("ip neighbour; bridge fdb", check=False).output
+            raise AssertionError(f"no ssh to {address}: {said}\n{here}\n{there}")
+        time.sleep(2)
+
+
 def reachable(lab: Lab, address: str) -> bool:
     """Whether root logs in at *address*."""
     return ssh(lab, "root", address, "true")[0] == 0
@@ -310,7 +328,7 @@ def test_a_guest_that_loses_its_power_on_its_first_boot_is_the_template_or_whole
     guest.wait_ready()
     assert_whole_or_template(guest)
     assert push(lab, "app1", document(lab, "app1", host=11))["outcome"] in ("applied", "unchanged")
-    eventually(lambda: reachable(lab, "10.77.0.11"), "no ssh after the power cut")
+    ssh_comes(lab, guest, "10.77.0.11")
 
 
 def assert_whole_or_template(guest: Guest) -> None:

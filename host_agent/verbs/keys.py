@@ -5,16 +5,37 @@ from __future__ import annotations
 
 import platform
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from host_agent import keys
 from host_agent.errors import BadFile, HostError, shown
 from host_agent.files import private_directory
+from host_agent.verbs import options
 from pv_channel.text import printable
 from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, fingerprint, format_key
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
+
+
+def describe(verb: ArgumentParser) -> None:
+    """Its arguments."""
+    what = verb.add_subparsers(dest="what", required=True, metavar="WHAT")
+    init = what.add_parser("init", help="make this host's key and print the line that a template pins")
+    init.add_argument("--force", action="store_true", help="replace the key; guests that pinned the old one refuse this host")
+    options.state(init)
+    show = what.add_parser("show", help="print this host's public key and its certificate")
+    options.state(show)
+    authority = what.add_parser("authority", help="make an authority's key, which signs the host keys of a fleet")
+    authority.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where (default: authority.key with the state)")
+    options.state(authority)
+    sign = what.add_parser("sign", help="sign a host key with an authority's; the certificate goes beside the host key")
+    sign.add_argument("hostkey", nargs="?", type=Path, metavar="HOSTKEY.pub", help="the public key (default: this host's)")
+    sign.add_argument("--authority", type=Path, required=True, metavar="FILE", help="the authority's private key")
+    sign.add_argument("--label", required=True, metavar="NAME", help="what to call the host in its certificate")
+    options.state(sign)
+
 
 
 def run(arguments: Namespace) -> int:

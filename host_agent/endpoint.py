@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a VM's channel is in dom0, as one of the sources found it: a socket or a terminal, and the domain that it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Domain(NamedTuple):
+    """A running domain, as the toolstack wrote it down where no guest can write. *uuid* is raw; *device_model* is its QEMU's pid."""
+
+    domid: int
+    uuid: bytes
+    name: str
+    device_model: int | None = None
+
+
+class Endpoint(NamedTuple):
+    """One channel's end in dom0. *channel* is its name, "" where only a path says whose it is; *made* tells one socket at
+    *path* from the next: QEMU makes a new one each time it starts, and inode numbers are soon used again.
+    """
+
+    path: Path
+    is_pty: bool = False
+    made: tuple[int, int] = (0, 0)
+    channel: str = ""
+    domain: Domain | None = None

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can say to pv-host-agent: a file per verb, with ``describe`` (its arguments) and ``run`` (to its exit status).
+
+Only the verb that was said is loaded, so that a `status` in a loop is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Protocol
+
+    class Verb(Protocol):
+        """A module of this package."""
+
+        @staticmethod
+        def describe(verb: ArgumentParser) -> None:
+            """Add the verb's arguments, and what more its help should say."""
+
+        @staticmethod
+        def run(arguments: Namespace) -> int:
+            """Do it; the exit status. Raise `HostError` for what the operator has to hear of."""
+
+
+#: What each verb is for, in the order of the help.
+VERBS: Final = {
+    "check": "say what is wrong with documents, before anything is sent",
+    "push": "give one VM one document and wait for its answer",
+    "serve": "serve every VM that has a document, over its channel, for ever",
+    "status": "show what became of the VMs",
+    "keys": "this host's key, authorities and certificates",
+    "forget-key": "believe whatever key a VM's guest shows next",
+    "known-hosts": "print known_hosts lines of the host keys that the guests reported",
+    "convert": "turn one format of a network's configuration into another",
+    "schema": "print the JSON Schema of a document, for editors",
+    "install": "put the systemd unit and the directories in place",
+}
+
+
+def load(name: str) -> Verb:
+    """The module of the verb *name*, one of `VERBS`."""
+    return cast("Verb", import_module(f"{__name__}.{name.replace('-', '_')}"))

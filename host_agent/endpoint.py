@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Domain(NamedTuple):
-    """A running domain, as the toolstack wrote it down where no guest can write. *uuid* is raw; *device_model* is its QEMU's pid."""
+    """A running domain, as the toolstack wrote it down where no guest can write. *uuid* is raw, *device_model* its QEMU's pid."""
 
     domid: int
     uuid: bytes

@@ -90,6 +90,11 @@ class View:
             raise HostError(f"{printable(vm)}: not in the ledger; 'pv-host-agent status' lists the VMs")
         return found
 
+    def moments(self, key: str) -> list[tuple[int, float, str, str]]:
+        """The steps of a VM's latest runs, in their order: run, time, word (of `Moment`), detail. *key* is as `one` says it."""
+        rows = self._rows("SELECT run, at, what, detail FROM moment WHERE key=? ORDER BY run, number", (key,))
+        return [(row["run"], row["at"], printable(row["what"], _WORD), printable(row["detail"], _LINE)) for row in rows]
+
     def open_items(self) -> dict[str, str]:
         """For each VM's key the first item that failed, and why; or where none has, the first that is under way."""
         rows = self._rows(

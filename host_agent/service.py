@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import resource
 import signal
 from contextlib import suppress
@@ -16,8 +14,8 @@ import msgspec
 
 from host_agent import sockets
 from host_agent.drive import Batch
-from host_agent.errors import BadFile, HostError, shown
-from host_agent.files import PRIVATE_FILE, others_may_write
+from host_agent.errors import BadFile, shown
+from host_agent.files import others_may_write
 from host_agent.inventory import Inventory
 from host_agent.sd_notify import sd_notify
 from host_agent.served import Dom0, Served
@@ -181,15 +179,3 @@ def allow_many_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # systemd's filter forbids it, and has set the limit itself
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def hold(state: Path) -> int:
-    """Be the only `serve` on this state directory, for as long as the descriptor that comes back is open; raise `HostError`."""
-    path = state / "serve.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise HostError(f"{shown(path)}: another 'pv-host-agent serve' is running on this state directory") from None
-    return descriptor

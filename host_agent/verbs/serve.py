@@ -32,7 +32,8 @@ def run(arguments: Namespace) -> int:
     import asyncio
     import os
 
-    from host_agent.service import Service, allow_many_files, check_directories, hold, log
+    from host_agent.serve_lock import hold
+    from host_agent.service import Service, allow_many_files, check_directories, log
 
     channel = claimed(arguments.channel)
     check_directories(arguments.documents, arguments.sockets)

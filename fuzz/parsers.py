@@ -119,6 +119,7 @@ PARSERS: Final = (
         (PeerError,),
         (
             messages.encode(Pong(7)),
+            messages.encode(Pong(8, messages.Facts("Debian", "6.1", "web1", "b", ["10.0.0.5/24"], [SSH_KEY]))),
             messages.encode(Progress(3, "network")),
             messages.encode(Result(3, Outcome.ROLLED_BACK, [_ITEM], [SSH_KEY], "item-failed", "users[0]", "why", 12)),
             messages.encode(messages.Planned(3, [messages.PlannedItem("users", steps=["+a", "-b"])], cut=True)),

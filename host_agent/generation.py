@@ -24,7 +24,8 @@ class InForce(NamedTuple):
 
 def is_settled(wanted: Wanted, guest: InForce, known: Known) -> bool:
     """Whether nothing need be sent: the guest has it in force, what became of it is on record, and nobody wants it again."""
-    return is_in_force(wanted, guest) and known.generation_items == guest.generation and not known.reprovision
+    on_record = known.generation_items == guest.generation
+    return is_in_force(wanted, guest) and on_record and not known.reprovision and not _is_under_way(wanted, guest, known)
 
 
 def is_in_force(wanted: Wanted, guest: InForce) -> bool:
@@ -41,12 +42,20 @@ def is_in_force(wanted: Wanted, guest: InForce) -> bool:
 def to_send(wanted: Wanted, guest: InForce, known: Known) -> int:
     """The generation to send *wanted* as.
 
-    The document's own; else the number under which just this was sent before and has not come into force; else one more than
-    any that the ledger or the guest remembers.
+    The document's own; else the number under which just this was sent before and has not come into force; else the guest's
+    where it has just this in force, so that it says again what became of it; else one more than any that the ledger or the
+    guest remembers.
     """
     if wanted.document.generation is not msgspec.UNSET:
         return wanted.document.generation
-    sent_before = known.digest_sent == wanted.digest and known.instance_id == wanted.document.instance_id
-    if sent_before and known.generation_sent > guest.generation:
+    if _is_under_way(wanted, guest, known):
         return known.generation_sent
+    if is_in_force(wanted, guest) and not known.reprovision:
+        return guest.generation
     return min(1 + max(known.generation_sent, guest.generation), MAX_GENERATION)  # a guest may claim any number
+
+
+def _is_under_way(wanted: Wanted, guest: InForce, known: Known) -> bool:
+    """Whether just this was sent under a number that has not come into force."""
+    sent_before = known.digest_sent == wanted.digest and known.instance_id == wanted.document.instance_id
+    return sent_before and known.generation_sent > guest.generation

@@ -58,8 +58,11 @@ class FakeGuest:
     def comply(self, message: HostMessage, end: Guest) -> None:
         """Do as the host says."""
         if isinstance(message, Provision):
-            self.apply(message)
-            end.send(self.result(message))
+            if self.has(message):
+                end.send(self.result(message, Outcome.UNCHANGED))
+            else:
+                self.apply(message)
+                end.send(self.result(message))
         else:
             self.pong(message, end)
 
@@ -68,6 +71,12 @@ class FakeGuest:
         if isinstance(message, Ping):
             self.pinged += 1
             end.send(Pong(message.n))
+
+    def has(self, message: Provision) -> bool:
+        """Whether just this is in force."""
+        document = parse(bytes(message.document))
+        in_force = (self.hello.instance_id, self.hello.generation, self.hello.digest)
+        return in_force == (str(document.instance_id), document.generation, document.digest())
 
     def apply(self, message: Provision) -> None:
         """Be what the document says, and say so in the next handshake."""

@@ -70,7 +70,7 @@ def test_a_stream_that_ends_in_the_middle_is_taken_up_under_the_same_generation(
     assert [document.generation for document in talk.guest.applied] == [1]
 
 
-def test_a_result_that_was_lost_is_learned_from_the_next_hello(talk: Talk) -> None:
+def test_a_result_that_was_lost_is_asked_for_again_and_nothing_is_applied_twice(talk: Talk) -> None:
     def apply_in_silence(message: HostMessage, end: Guest) -> None:
         if isinstance(message, Provision):
             talk.guest.apply(message)
@@ -83,9 +83,15 @@ def test_a_result_that_was_lost_is_learned_from_the_next_hello(talk: Talk) -> No
     talk.guest.restart()
     talk.begin()
     talk.run()
-    assert len(talk.guest.applied) == 1
+    assert [document.generation for document in talk.guest.applied] == [1]
     vm = talk.vm()
     assert (vm["state"], vm["generation-applied"], vm["outcome"]) == ("ready", 1, "unchanged")
+    assert [item["item"] for item in vm["items"]] == ["hostname"]
+    assert vm["host-keys"] == ["ssh-ed25519 AAAA host"]
+    talk.guest.restart()
+    talk.begin()
+    talk.run()
+    assert talk.kinds().count(What.SENDING) == 2
 
 
 def test_a_new_document_goes_out_over_the_live_session(talk: Talk) -> None:

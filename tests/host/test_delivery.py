@@ -389,16 +389,20 @@ def test_a_host_that_lost_its_ledger_learns_at_the_start_of_a_session(talk: Talk
     talk.ledger._run("DELETE FROM item")
     talk.ledger._run("UPDATE vm SET generation_items=0, generation_applied=0, generation_sent=0, digest_sent=''")
 
-    def report_first(message: HostMessage, end: Guest) -> None:
-        end.send(Report(1, [FAILED]))
-        talk.guest.pong(message, end)
+    def say_again(message: HostMessage, end: Guest) -> None:
+        if isinstance(message, Provision):
+            end.send(Report(1, [FAILED]))
+            end.send(Result(1, Outcome.UNCHANGED, [ItemResult("hostname", Outcome.UNCHANGED), FAILED], ["ssh-ed25519 AAAA host"]))
 
-    talk.guest.answer = report_first
+    talk.guest.answer = say_again
     talk.run()
-    assert outcomes(talk) == {"user-data": "failed"}
+    assert outcomes(talk) == {"hostname": "unchanged", "user-data": "failed"}
+    vm = talk.vm()
+    assert (vm["state"], vm["outcome"], vm["generation-applied"]) == ("degraded", "unchanged", 1)
+    assert vm["host-keys"] == ["ssh-ed25519 AAAA host"]
     settlement = talk.notices[-1].settlement
     assert settlement is not None
-    assert (settlement.result, settlement.outcome, settlement.good) == (None, "degraded", False)
+    assert (settlement.generation, settlement.outcome, settlement.good) == (1, "degraded", False)
 
 
 @pytest.mark.parametrize("generation", [2, 7])
@@ -428,7 +432,7 @@ def test_a_report_does_not_cover_up_what_failed_in_a_newer_generation(talk: Talk
     assert (talk.vm()["outcome"], talk.vm()["state"]) == ("failed", "ready")
 
 
-def test_a_guest_that_is_back_at_what_it_had_shows_no_items_of_what_failed(talk: Talk) -> None:
+def test_a_guest_that_is_back_at_what_it_had_shows_the_items_of_that_and_none_of_what_failed(talk: Talk) -> None:
     talk.begin()
     talk.run()
 
@@ -440,7 +444,10 @@ def test_a_guest_that_is_back_at_what_it_had_shows_no_items_of_what_failed(talk:
     talk.guest.answer = fail
     talk.conversation.want(wanted({**PLAIN, "local-hostname": "web2"}), talk.now)
     talk.run()
+    assert outcomes(talk) == {"hostname": "failed"}
+    talk.guest.answer = talk.guest.comply
     talk.guest.restart()
     talk.begin()
     talk.run()
-    assert (talk.vm()["outcome"], outcomes(talk)) == ("unchanged", {})
+    assert (talk.vm()["outcome"], outcomes(talk)) == ("unchanged", {"hostname": "unchanged"})
+    assert len(talk.guest.applied) == 1

@@ -20,7 +20,7 @@ from pv_channel.noise import KeyPair
 from pv_channel.session import Host
 from pv_channel.states import State
 from pv_channel.transport import GUEST_IN_FLIGHT_BYTES
-from tests.pair.conftest import DEADLINE_SECONDS, eventually
+from tests.pair.conftest import DEADLINE_SECONDS, eventually, snapshot
 
 if TYPE_CHECKING:
     from tests.pair.conftest import Stage
@@ -113,6 +113,19 @@ def test_a_service_killed_in_mid_life_is_followed_by_one_that_applies_nothing_tw
     stage.write_document(web1.replace("alice@example.org", "alice@example.com"))
     eventually(lambda: "alice@example.com" in keys.read_text(), "the second service never reached the guest")
     assert (stage.root / "etc/hostname").stat().st_mtime_ns == written
+
+
+def test_a_host_whose_ledger_is_gone_learns_from_the_guest_and_nothing_is_applied_again(stage: Stage, web1: str) -> None:
+    stage.start_guest()
+    _, first = stage.push(web1)
+    before = snapshot(stage.root)
+    for path in (stage.work / "host").glob("ledger.sqlite*"):
+        path.unlink()
+    status, result = stage.push(web1)
+    assert (status, result["outcome"], result["generation"]) == (0, "unchanged", 1)
+    assert [item["item"] for item in result["items"]] == [item["item"] for item in first["items"]]
+    assert result["host-keys"] == first["host-keys"] != []
+    assert snapshot(stage.root) == before
 
 
 def test_other_peoples_bytes_before_the_session_do_no_harm(stage: Stage, web1: str) -> None:

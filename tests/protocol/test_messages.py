@@ -16,6 +16,7 @@ from pv_channel.document import ITEMS
 from pv_channel.errors import Malformed
 from pv_channel.line import finish, header
 from pv_channel.messages import (
+    MAX_ADDRESSES,
     MAX_CHECKS,
     MAX_CONFIRM_SECONDS,
     MAX_DETAIL,
@@ -26,6 +27,7 @@ from pv_channel.messages import (
     MAX_STEP,
     Check,
     Confirm,
+    Facts,
     Hello,
     ItemResult,
     Outcome,
@@ -62,8 +64,12 @@ PLANNED = Planned(
 CHECKS = [Check("link", True), Check("gateway", False, "10.0.0.1 does not answer")]
 REPORT = Report(3, [ItemResult("user-data", Outcome.APPLIED), ITEM])
 FROM_HOST = [Ping(0), Ping(2**53), PROVISION, Plan(PROVISION.document), Confirm(3), Reject(3), Reject(3, "ssh does not answer")]
+FACTS = Facts("Debian GNU/Linux 12", "6.1.0-56-amd64", "web1", "b" * 36, ["10.0.0.5/24", "2001:db8::5/64"], ["ssh-ed25519 AAAA"])
 FROM_GUEST = [
     Pong(1),
+    Pong(1, Facts()),
+    Pong(1, FACTS),
+    Pong(1, Facts(addresses=["a" * 64] * MAX_ADDRESSES, host_keys=["k" * 2048] * MAX_HOST_KEYS)),
     Progress(1, "network"),
     RESULT,
     Result(0, Outcome.REFUSED),
@@ -187,6 +193,13 @@ BAD_FROM_GUEST = [
     b'{"type":"ping","n":1}',
     b'{"type":"provision","document":{}}',
     b'{"type":"pong"}',
+    b'{"type":"pong","n":1,"facts":null}',
+    b'{"type":"pong","n":1,"facts":{"users":[]}}',
+    b'{"type":"pong","n":1,"facts":{"os":"' + b"x" * 129 + b'"}}',
+    b'{"type":"pong","n":1,"facts":{"addresses":"10.0.0.5"}}',
+    b'{"type":"pong","n":1,"facts":{"addresses":["' + b"1" * 65 + b'"]}}',
+    b'{"type":"pong","n":1,"facts":{"addresses":[' + b'"a",' * MAX_ADDRESSES + b'"a"]}}',
+    b'{"type":"pong","n":1,"facts":{"host-keys":[' + b'"k",' * MAX_HOST_KEYS + b'"k"]}}',
     b'{"type":"confirm","generation":1}',
     b'{"type":"planned"}',
     b'{"type":"planned","generation":-1}',

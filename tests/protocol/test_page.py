@@ -69,6 +69,7 @@ NOT_ON_THE_WIRE = {"MAX_NONCE", "TAG_BYTES", "MAX_HOSTNAME_BYTES", "MAX_FQDN_BYT
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "`ping`": messages.Ping,
     "`pong`": messages.Pong,
+    "facts": messages.Facts,
     "`provision`": messages.Provision,
     "`progress`": messages.Progress,
     "`result`": messages.Result,

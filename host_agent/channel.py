@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import BadFile, HostError, shown
 from pv_channel.errors import LocalError
 from pv_channel.greeting import channel_name
 from pv_channel.registry import claim, parse
 from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from pv_channel.registry import Record
 
 _FILE: Final = "channel-registry.txt"
 
@@ -23,15 +26,20 @@ def shared_files() -> Path:
     return checkout if (checkout / _FILE).is_file() else installed
 
 
-def claimed(name: str) -> bytes:
-    """The channel *name* for the wire; raise `HostError` where it cannot be one or belongs to another application."""
+def records() -> list[Record]:
+    """What the registry says of who speaks on which channel; raise `BadFile`."""
     path = shared_files() / _FILE
     try:
-        records = parse(path.read_text("utf-8"))
+        return parse(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, LocalError) as exc:
         raise BadFile(f"{shown(path)}: {printable(exc, 200)}; is the installation complete?") from None
+
+
+def claimed(name: str) -> bytes:
+    """The channel *name* for the wire; raise `HostError` where it cannot be one or belongs to another application."""
+    registry = records()
     try:
-        claim(records, name)
+        claim(registry, name)
         return channel_name(name)
     except LocalError as exc:
         raise HostError(f"--channel {printable(name)}: {exc}") from None

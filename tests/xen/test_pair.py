@@ -116,7 +116,8 @@ def test_a_guest_whose_host_never_speaks_boots_on_refuses_another_vms_document_a
     assert guest.run(f"systemctl is-active '{agent}'").output.strip() == "active"
     waited = monotonic(guest, agent, "ActiveEnter") - monotonic(guest, agent, "InactiveExit")
     assert waited >= 9_000_000
-    lab.dom0.put("/root/wrong.yaml", demo_xen.document(operator_key).replace(demo_xen.UUID, "11111111-2222-3333-4444-555555555555"))
+    another = demo_xen.document(operator_key).replace(demo_xen.UUID, "11111111-2222-3333-4444-555555555555")
+    lab.dom0.put("/root/wrong.yaml", another)
     done = lab.dom0.run(f"pv-host-agent push --timeout 20 --socket {demo_xen.SOCKET} /root/wrong.yaml", check=False)
     assert done.status == 1
     assert demo_xen.UUID in done.output

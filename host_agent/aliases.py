@@ -36,12 +36,15 @@ _REFUSED: Final = {
 }
 
 
-def resolve(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
-    """*values* with the document's names alone, and *origins* told what came from where; raise `BadDocument`."""
+def rename(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
+    """*values* with the document's names of what is a field at its top, and *origins* told what came from where.
+
+    Raise `BadDocument` for a field that is given twice, and for a credential that cannot mean one.
+    """
     for name, cure in _REFUSED.items():
         if name in values:
             raise BadDocument(name, cure)
-    if not any(name in values for name in (*FIELDS, *ROOTS, KEYS)):
+    if not any(name in values for name in (*FIELDS, KEYS)):
         return values
     resolved = dict(values)
     for name, field in FIELDS.items():
@@ -52,9 +55,16 @@ def resolve(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
         _put(resolved, _OUR_KEYS, _key_lines(lines) if isinstance(lines, str) else lines, origins, KEYS)
         for index in range(len(lines) if isinstance(lines, list) else 0):
             origins.record(f"{_OUR_KEYS}[{index}]", f"{KEYS}[{index}]")
-    said = {name: resolved.pop(name) for name in ROOTS if name in resolved}
-    if said:
-        _tell_root(resolved, said, origins)
+    return resolved
+
+
+def tell_root(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
+    """*values* with what credentials say of root as part of the user root, and *origins* told so; raise `BadDocument`."""
+    said = {name: values[name] for name in ROOTS if name in values}
+    if not said:
+        return values
+    resolved = {name: value for name, value in values.items() if name not in said}
+    _tell_root(resolved, said, origins)
     return resolved
 
 

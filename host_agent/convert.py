@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from host_agent.document_file import MAX_FILE_BYTES, located, text_of, text_of_bytes
 from host_agent.errors import BadFile
 from host_agent.formats import FORMATS
 from host_agent.formats.formats import converted, recognised
+from host_agent.text_file import MAX_FILE_BYTES, located, text_of, text_of_bytes
 from host_agent.yaml_values import BadText, parse, place_of
 from pv_channel.errors import BadDocument
 

@@ -19,12 +19,20 @@ NETWORK_DATA: Final = "network-data"
 _NETWORK: Final = "network"
 
 
-def resolve(values: object, origins: Origins) -> object:
-    """The document's own words for *values*, and *origins* told what came from where; raise `BadDocument`."""
+def rename(values: object, origins: Origins) -> dict[str, Any]:
+    """The document's own words for what one file says, and *origins* told what came from where; raise `BadDocument`.
+
+    Credentials that are part of the user root stay: `tell_root` is for the whole, when all of its layers are there.
+    """
     if not isinstance(values, dict):
-        return values
+        raise BadDocument("", "expected a mapping of a document's fields")
     named = {str(name): value for name, value in values.items()}
-    return _network(aliases.resolve(named, origins), origins)
+    return _network(aliases.rename(named, origins), origins)
+
+
+def tell_root(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
+    """The document's own words for a whole document, each of whose files went through `rename`; raise `BadDocument`."""
+    return aliases.tell_root(values, origins)
 
 
 def _network(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
@@ -35,6 +43,9 @@ def _network(values: dict[str, Any], origins: Origins) -> dict[str, Any]:
     source = "openstack" if key == NETWORK_DATA else "v1" if _is_version1(network) else None
     if source is None:
         return values
+    if network is None:
+        origins.record(_NETWORK, key)
+        return {name: value for name, value in values.items() if name != key} | {_NETWORK: None}
     from host_agent.formats.formats import as_version2
 
     read, found = as_version2(network, key, source)

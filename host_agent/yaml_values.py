@@ -81,6 +81,18 @@ def parse(text: str) -> Parsed:
 
 def place_of(parsed: Parsed, path: str) -> Place | None:
     """Where the value at *path* (``users[0].name``) stands, or the nearest thing around it that is there."""
+    node, _ = _node_at(parsed, path)
+    return None if node is None else _start(node)
+
+
+def is_blank(parsed: Parsed, path: str) -> bool:
+    """Whether nothing at all is written where the value at *path* should stand: ``key:``, where ``key: null`` is a word."""
+    node, rest = _node_at(parsed, path)
+    return node is not None and not rest and node.value == "" and node.tag == _PREFIX + "null"
+
+
+def _node_at(parsed: Parsed, path: str) -> tuple[yaml.Node | None, str]:
+    """The node at *path*, or the nearest around it, and what of the path is then left."""
     import yaml
 
     node = parsed.root
@@ -95,7 +107,7 @@ def place_of(parsed: Parsed, path: str) -> Place | None:
         if step is None:
             break
         node, rest = step
-    return None if node is None else _start(node)
+    return node, rest
 
 
 def _into_mapping(node: yaml.MappingNode, path: str) -> tuple[yaml.Node, str] | None:

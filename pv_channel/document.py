@@ -6,7 +6,7 @@ Absent means leave alone; an empty list means that there shall be none. Both sid
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -37,6 +37,7 @@ Item = Literal[
 ITEMS: Final[tuple[str, ...]] = get_args(Item)
 KeyType = Literal["ed25519", "ecdsa", "rsa"]
 KEY_TYPES: Final[tuple[str, ...]] = get_args(KeyType)
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -135,16 +136,21 @@ def parse(data: bytes) -> Document:
 
 def from_values(values: object) -> Document:
     """The document that these decoded JSON or YAML values are; raise `BadDocument` with the path to what is wrong."""
+    return converted(values, Document)
+
+
+def converted(values: object, kind: type[_Struct]) -> _Struct:
+    """*values* as a *kind* with a document's fields; raise `BadDocument` with the path to what is wrong."""
     try:
-        return msgspec.convert(values, Document, dec_hook=_value)
+        return msgspec.convert(values, kind, dec_hook=_value)
     except (msgspec.ValidationError, RecursionError) as exc:
-        raise BadDocument(*located(values, str(exc), _fails)) from None
+        raise BadDocument(*located(values, str(exc), lambda part: _fails(part, kind))) from None
 
 
-def _fails(values: object) -> str:
+def _fails(values: object, kind: type[msgspec.Struct]) -> str:
     """How conversion of *values* fails; empty where it does not."""
     try:
-        msgspec.convert(values, Document, dec_hook=_value)
+        msgspec.convert(values, kind, dec_hook=_value)
     except (msgspec.ValidationError, RecursionError) as exc:
         return str(exc)
     return ""

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of a directory's files are an operator's YAML or JSON, by name, and whether one of them has changed or still changes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from host_agent.errors import BadFile, shown
+from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+#: A file that changed less than this ago may be half written: YAML cut short is often valid YAML.
+SETTLED_SECONDS: Final = 1.0
+#: A VM's or a group's name, which stands in logs, tables and the ledger.
+MAX_NAME: Final = 200
+#: More VMs than any host runs.
+MAX_FILES: Final = 10_000
+
+
+class Found(NamedTuple):
+    """What stands in a directory under one name: a file, or by mistake several; *signature* changes whenever one of them does."""
+
+    paths: tuple[str, ...]
+    signature: tuple[int, ...]
+    changed: float
+
+    def is_old(self, now: float) -> bool:
+        """Whether it has not changed for so long that nobody is writing it."""
+        return now - self.changed >= SETTLED_SECONDS
+
+    def is_still_there(self) -> bool:
+        """Whether nothing has changed since: what was read meanwhile is what was found."""
+        again = NOTHING
+        for path in self.paths:
+            again = again.and_file(path)
+        return again == self
+
+    def and_file(self, path: str) -> Found:
+        """This and the file at *path*; where that is none, this alone."""
+        try:
+            status = os.stat(path)
+        except OSError:  # gone meanwhile, or a symlink to nothing: not there
+            return self
+        if stat.S_ISDIR(status.st_mode):
+            return self
+        return Found(
+            (*self.paths, path),
+            (*self.signature, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+            max(self.changed, status.st_mtime, status.st_ctime),
+        )
+
+
+NOTHING: Final = Found((), (), 0.0)
+
+
+def listing(directory: Path) -> dict[str, Found]:
+    """What stands in *directory*, ``NAME.yaml``, ``.yml`` or ``.json`` each by its NAME, hidden files aside; raise `BadFile`."""
+    found: dict[str, Found] = {}
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name, dot, suffix = entry.name.rpartition(".")
+                if name and not name.startswith(".") and dot + suffix in SUFFIXES and len(found) < MAX_FILES:
+                    _put(found, printable(name, MAX_NAME), entry.path)
+    except OSError as exc:
+        raise BadFile(f"{shown(directory)}: {exc.strerror}") from None
+    return found
+
+
+def named(directory: Path, name: str) -> dict[str, Found]:
+    """The same of the one *name*, without listing all that the directory may hold."""
+    found: dict[str, Found] = {}
+    for suffix in SUFFIXES:
+        _put(found, name, os.path.join(directory, name + suffix))
+    return found
+
+
+def _put(found: dict[str, Found], name: str, path: str) -> None:
+    file = found.get(name, NOTHING).and_file(path)
+    if file.paths:
+        found[name] = file

@@ -22,10 +22,11 @@ _LAB = Path(__file__).parent
 FILES = _LAB / "files"
 INSIDE = _LAB / "inside"
 
-#: dom0 has no systemd: Xen's toolstack, the QEMU behind every channel, what the tests log in to guests with.
+#: dom0 has no systemd: Xen's toolstacks (xl, and libvirt's), the QEMU behind every channel, what the tests log in to guests with.
 DOM0_PACKAGES = (
     "xen-utils-4.17", "xen-utils-common", "xenstore-utils", "qemu-system-xen", "python3", "kmod", "procps",
     "iproute2", "iputils-ping", "socat", "openssh-client", "dmsetup",
+    "libvirt-daemon", "libvirt-daemon-driver-xen", "libvirt-clients",
 )  # fmt: skip
 
 #: The guest is what a cloud's template is: systemd, udev, networkd, sshd. No ifupdown, no xenstore tools.
@@ -66,6 +67,12 @@ ENABLED_UNITS = ("systemd-networkd.service", "ssh.service", "lab-shell.service",
 
 #: Where the lab keeps its own programs, in dom0 and in the guest.
 LAB_PROGRAMS = "usr/local/lib/lab"
+
+#: A processor without a feature: libvirt wants to know its host's as one of its models, and the emulated one is none of them.
+PLAIN_PROCESSOR = '<cpus><model name="plain"><decode host="on" guest="on"/></model></cpus>\n'
+
+#: libvirtd without the distribution's users and D-Bus; its QEMU driver, of no use on Xen, does not start without those.
+LIBVIRTD_CONF = 'unix_sock_group = "root"\nauth_unix_rw = "none"\n'
 
 #: Every clone of one template has the same; the agents must not care.
 MACHINE_ID = "0123456789abcdef0123456789abcdef\n"
@@ -112,6 +119,7 @@ def dom0_tree(cache: Cache, progress: Progress, kernel: Kernel) -> Path:
             # xenconsoled itself writes down what guests print: it goes on over their reboots, a reader of a pty does not.
             with (tree / "etc/default/xen").open("a") as settings:
                 settings.write('XENCONSOLED_ARGS="--log=guest --log-dir=/var/log/xen/console"\n')
+            _set_up_libvirt(tree)
             (tree / "root/vmlinux").write_bytes(kernel.linux.read_bytes())
             (tree / "root/guest-initrd.img").write_bytes(kernel.guest_ramdisk.read_bytes())
 
@@ -147,6 +155,18 @@ def guest_tree(cache: Cache, progress: Progress, kernel: Kernel) -> Path:
 def _source() -> bytes:
     """Return this file: what it does to a tree is part of what the tree is made from."""
     return Path(__file__).read_bytes()
+
+
+def _set_up_libvirt(tree: Path) -> None:
+    """Let `libvirtd` run in dom0, with its driver for Xen."""
+    models = tree / "usr/share/libvirt/cpu_map"
+    (models / "x86_plain.xml").write_text(PLAIN_PROCESSOR)
+    index = (models / "index.xml").read_text()
+    (models / "index.xml").write_text(index.replace("'x86_486.xml'", "'x86_plain.xml'", 1))
+    (tree / "etc/libvirt").mkdir(exist_ok=True)
+    (tree / "etc/libvirt/libvirtd.conf").write_text(LIBVIRTD_CONF)
+    for driver in (tree / "usr/lib").glob("*/libvirt/connection-driver/libvirt_driver_qemu.so"):
+        driver.unlink()
 
 
 def _copy(debian: Path, directory: Path, modules: Path) -> Path:

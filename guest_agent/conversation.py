@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from guest_agent.ours import Ours
     from pv_channel.events import GuestEvent
-    from pv_channel.messages import GuestMessage, HostMessage, Unconfirmed
+    from pv_channel.messages import Facts, GuestMessage, HostMessage, Unconfirmed
 
     class Stream(Protocol):
         """What a conversation needs of a port."""
@@ -44,6 +44,8 @@ MAX_UNSENT: Final = 64 * 1024
 STRANGERS_SECONDS: Final = 20.0
 #: Between two looks at what became of items that are under way: scripts, or another agent's work of minutes.
 LATE_SECONDS: Final = 3.0
+#: Between two looks at what is told of this machine, however often a host asks whether we are there.
+FACTS_SECONDS: Final = 2.0
 #: While a change of the network waits for the host's word, the watchdog is seen to this often.
 _TICK_SECONDS: Final = 1.0
 #: Documents that wait. A host has one under way; one that was restarted now and again has sent a few.
@@ -72,7 +74,8 @@ class Conversation:
         self._greeted = False
         self._since_result: int | None = None
         self._strangers_until = now() + STRANGERS_SECONDS
-        self._next_look = now()
+        self._next_look = self._next_facts = now()
+        self._facts: Facts | None = None
         #: When the host last said something that it signed for, or None.
         self.heard: float | None = None
         #: The last answer to a document.
@@ -131,7 +134,7 @@ class Conversation:
     def _heed(self, message: HostMessage) -> None:
         match message:
             case Ping(n=n):
-                self._say(Pong(n))
+                self._say(self._pong(n))
             case Confirm() | Reject():
                 if self._waiting is not None:
                     self._waiting.hear(message)
@@ -139,6 +142,15 @@ class Conversation:
                 pass  # the host was restarted, and asks for what is under way: one answer is for both
             case Provision() | Plan():
                 self._asked.append(message)
+
+    def _pong(self, n: int) -> Pong:
+        """The answer to a question, with what has changed of this machine since the session's last."""
+        now = self._now()
+        if now < self._next_facts:
+            return Pong(n)
+        self._next_facts = now + FACTS_SECONDS
+        known, self._facts = self._facts, self._ours.provisioner.facts()
+        return Pong(n) if self._facts == known else Pong(n, self._facts)
 
     def _opened(self, opened: Opened) -> None:
         log, shown = self._ours.log, fingerprint(opened.host_key)
@@ -153,6 +165,7 @@ class Conversation:
             log.alert(f"nothing was pinned: believing the first host, {shown}, and from now on no other")
         log.note(of_opened(opened))
         log.forget("refused")
+        self._facts, self._next_facts = None, self._now()
         self.heard = self._now()
         self._ours.readiness.host_spoke(self.heard)
         report = self._ours.provisioner.report()

@@ -40,6 +40,8 @@ class HeldAddress(NamedTuple):
 
     interface: int
     address: bytes
+    #: How many bits of the address name its network.
+    prefix: int
     is_global: bool
     #: linux/if_addr.h, ``IFA_F_…``
     flags: int
@@ -49,13 +51,13 @@ def addresses() -> list[HeldAddress]:
     """Every address that an interface has; raise `OSError`."""
     held = []
     for body in _dump(_GET_ADDRESS, _NEW_ADDRESS, _ADDRESS.pack(0, 0, 0, 0, 0)):
-        _, _, flags, scope, index = _ADDRESS.unpack_from(body)
+        _, prefix, flags, scope, index = _ADDRESS.unpack_from(body)
         found = dict(_attributes(body[_ADDRESS.size :]))
         # IFA_ADDRESS is the other end's where a link has two ends.
         address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
         if _IFA_FLAGS in found:
             flags = int.from_bytes(found[_IFA_FLAGS], sys.byteorder)
-        held.append(HeldAddress(index, address, scope == 0, flags))
+        held.append(HeldAddress(index, address, prefix, scope == 0, flags))
     return held
 
 

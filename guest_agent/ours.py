@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from pv_channel.messages import Hello, Planned, Report, Result, Unconfirmed
+    from pv_channel.messages import Facts, Hello, Planned, Report, Result, Unconfirmed
 
     class Provisions(Protocol):
         """What a conversation needs of a `provision.Provisioner`."""
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
         def plan(self, raw: bytes, vm_uuid: str | None) -> Planned:
             """What that would take; never raises."""
+
+        def facts(self) -> Facts:
+            """What is told of this machine, as it is now; never raises."""
 
         @property
         def pending(self) -> bool:

@@ -253,6 +253,12 @@ class Provisioner:
     def _answer(self, target: Target, outcome: Outcome, items: list[ItemResult]) -> Result:
         return Result(target.generation, outcome, items, self._host_keys())
 
+    def facts(self) -> messages.Facts:
+        """What dom0 is told of this machine, as it is now. Raises no `OSError`."""
+        from guest_agent.facts import facts
+
+        return facts(self._system, self._host_keys())
+
     def _host_keys(self) -> list[str]:
         """This machine's ssh host keys; none where cloud-init is still to make others."""
         from guest_agent.host_keys import host_keys

@@ -35,6 +35,9 @@ class Kernel(Protocol):
     def set_hostname(self, name: str) -> None:
         """sethostname(2); raise `OSError`."""
 
+    def release(self) -> str:
+        """uname(2)'s release."""
+
     def addresses(self) -> list[HeldAddress]:
         """Every address of every interface; raise `OSError`."""
 
@@ -63,6 +66,10 @@ class LinuxKernel:
         import socket  # loaded here: only a change of name needs it
 
         socket.sethostname(name)
+
+    def release(self) -> str:
+        """uname(2)'s release."""
+        return os.uname().release
 
     def addresses(self) -> list[HeldAddress]:
         """By rtnetlink(7); raise `OSError`."""

@@ -34,6 +34,8 @@ MAX_STEP: Final = 200
 _MAX_REASON: Final = 200
 #: An OpenSSH server has at most one host key of each of a handful of types.
 MAX_HOST_KEYS: Final = 16
+#: A name, an id, a version.
+MAX_TEXT: Final = 128
 #: A machine with more addresses names this many of them.
 MAX_ADDRESSES: Final = 64
 #: What a guest looked at after a change of its network: with every detail full, half of what its message may have.
@@ -48,7 +50,7 @@ Detail = Annotated[str, msgspec.Meta(max_length=MAX_DETAIL)]
 Log = Annotated[list[Annotated[str, msgspec.Meta(max_length=MAX_LOG_LINE)]], msgspec.Meta(max_length=MAX_LOG_LINES)]
 Generation = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Text = Annotated[str, msgspec.Meta(max_length=128)]
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 HostKey = Annotated[str, msgspec.Meta(max_length=2048)]
 Address = Annotated[str, msgspec.Meta(max_length=64)]
 

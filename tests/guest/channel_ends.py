@@ -26,6 +26,7 @@ from pv_channel import CHANNEL_NAME
 from pv_channel.greeting import NO_UUID
 from pv_channel.messages import (
     Check,
+    Facts,
     Hello,
     ItemResult,
     Outcome,
@@ -186,6 +187,7 @@ class FakeProvisioner:
         #: What becomes of the item ``user-data``, once it is known; None where there is none.
         self.user_data: ItemResult | None = None
         self.pending = False
+        self.machine = Facts(hostname="template")
 
     def recover(self) -> str | None:
         """Nothing to recover."""
@@ -215,6 +217,10 @@ class FakeProvisioner:
     def plan(self, raw: bytes, vm_uuid: str | None) -> Planned:
         """One step."""
         return Planned(self.generation + 1, [PlannedItem("hostname", steps=[raw.decode()])])
+
+    def facts(self) -> Facts:
+        """As the test says."""
+        return self.machine
 
     def late(self) -> Report | None:
         """What became of ``user-data``, once."""

@@ -49,6 +49,10 @@ class FakeKernel:
         """Have another."""
         self.path.write_text(name)
 
+    def release(self) -> str:
+        """Of Debian 12."""
+        return "6.1.0-56-amd64"
+
     def addresses(self) -> list[HeldAddress]:
         """All of them."""
         return self.held

@@ -29,7 +29,7 @@ def packed(address: str) -> bytes:
 
 
 def held(address: str, flags: int = 0x80, *, index: int = INDEX, is_global: bool = True) -> HeldAddress:
-    return HeldAddress(index, packed(address), is_global, flags)
+    return HeldAddress(index, packed(address), 24, is_global, flags)
 
 
 @pytest.fixture

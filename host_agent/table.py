@@ -9,25 +9,33 @@ from typing import TYPE_CHECKING, Final, TextIO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COLOUR_OF: Final = {
+    from rich.table import Table
+
+#: The colour of a word that says how something is. What is only off, or away, has none.
+COLOUR_OF: Final = {
     "applied": "green", "unchanged": "green", "ready": "green",
     "failed": "red", "refused": "red", "rolled-back": "red", "key-changed": "red", "key-shared": "red", "bad-document": "red",
-    "greeting": "yellow", "provisioning": "yellow", "unreachable": "yellow",
+    "degraded": "red", "greeting": "yellow", "provisioning": "yellow", "pending": "yellow",
 }  # fmt: skip
+#: A longer cell is text, and folds; shorter ones are words, and stay whole.
+_WORDS: Final = 36
+#: Text in less than this is not worth reading.
+_LEAST_TEXT: Final = 28
+_GAP: Final = 2
 
 
-def show(header: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO | None = None) -> None:
-    """Print the table to *out* (standard output)."""
+def show(header: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO | None = None, *, less: Sequence[str] = ()) -> None:
+    """Print the table to *out* (standard output). On a narrow terminal the columns *less* are left out, one after the other."""
     out = out or sys.stdout
     if out.isatty():
-        _show_rich(header, rows, out)
+        _show_rich(header, rows, out, less)
     else:
         out.write(plain(header, rows))
 
 
 def plain(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The table as aligned lines; a column that is empty in every row is left out."""
-    columns = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    columns = _filled(header, rows)
     lines = [[header[c].upper() for c in columns], *([row[c] for c in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
@@ -35,15 +43,30 @@ def plain(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _show_rich(header: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    from rich.console import Console
+def drawn(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, less: Sequence[str] = ()) -> Table:
+    """The table for a terminal of *width* columns."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = [column for column in range(len(header)) if any(row[column] for row in rows)]
-    for column in columns:
-        table.add_column(header[column], overflow="fold")
+    widths = {c: max(len(header[c]), *(len(row[c]) for row in rows)) for c in _filled(header, rows)} if rows else {}
+    for name in less:
+        if sum(min(w, _LEAST_TEXT) if w > _WORDS else w for w in widths.values()) + _GAP * len(widths) > width:
+            widths.pop(header.index(name), None)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for column, natural in widths.items():
+        is_text = natural > _WORDS
+        table.add_column(header[column], overflow="fold" if is_text else "ellipsis", no_wrap=not is_text)
     for row in rows:
-        table.add_row(*(Text(row[c], style=_COLOUR_OF.get(row[c], "")) for c in columns))
-    Console(file=out, highlight=False).print(table)
+        table.add_row(*(Text(row[c], style=COLOUR_OF.get(row[c], "")) for c in widths))
+    return table
+
+
+def _filled(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [column for column in range(len(header)) if any(row[column] for row in rows)]
+
+
+def _show_rich(header: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO, less: Sequence[str]) -> None:
+    from rich.console import Console
+
+    console = Console(file=out, highlight=False)
+    console.print(drawn(header, rows, console.width, less))

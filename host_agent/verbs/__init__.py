@@ -31,6 +31,7 @@ VERBS: Final = {
     "push": "give one VM one document and wait for its answer",
     "serve": "serve every VM that has a document, over its channel, for ever",
     "status": "show what became of the VMs",
+    "timeline": "show what a VM's first boot was made of, as a table or a picture",
     "keys": "this host's key, authorities and certificates",
     "forget-key": "believe whatever key a VM's guest shows next",
     "known-hosts": "print known_hosts lines of the host keys that the guests reported",

@@ -24,7 +24,7 @@ def channel(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--channel", default=CHANNEL_NAME, metavar="NAME", help="the channel's name (default: %(default)s)")
 
 
-def as_json(verb: argparse.ArgumentParser) -> None:
+def as_json(verb: argparse._ActionsContainer) -> None:
     """``--json``."""
     verb.add_argument("--json", action="store_true", help="print JSON on standard output instead of a table")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from host_agent.errors import shown
 from host_agent.xenstore import wire
 from host_agent.xenstore.connection import ANSWER_SECONDS, MAX_EVENTS, Connection
-from host_agent.xenstore.errors import Again, Garbled, Lost, TooBig
+from host_agent.xenstore.errors import Again, Garbled, Lost, TooBig, XenstoreError
 from host_agent.xenstore.wire import Operation
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Client(Nodes):
         try:
             yield Nodes(self._connection, number)
         except BaseException:
-            if not self.closed:
+            with suppress(XenstoreError):  # the daemon forgets it with the connection; the block's own error is the one to tell
                 await self._connection.ask(Operation.TRANSACTION_END, b"F\0", "transaction", number)
             raise
         await self._connection.ask(Operation.TRANSACTION_END, b"T\0", "transaction", number)
@@ -179,6 +179,8 @@ class Client(Nodes):
 
 def _why_not(paths: Sequence[Path], troubles: Sequence[OSError]) -> str:
     for path, trouble in zip(paths, troubles, strict=True):
+        if isinstance(trouble, PermissionError):
+            return f"{shown(path)}: no permission: xenstore is root's; cure: run this as root"
         if not isinstance(trouble, FileNotFoundError | ConnectionRefusedError):
-            return f"{shown(path)}: {trouble.strerror or 'no answer'}; cure: xenstore is root's, run this as root"
+            return f"{shown(path)}: xenstored cannot be reached: {trouble.strerror or str(trouble) or 'no answer'}"
     return f"no xenstore at {shown(paths[0])}: this is not a Xen dom0, or xenstored is not running"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection to xenstored: every answer finds its request, every request has a deadline, and watches' events wait in a queue."""
+"""One connection to xenstored: an answer finds its request, a request has a deadline, and what watches tell waits in a queue."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Event(NamedTuple):
 
 
 class Permission(NamedTuple):
-    """What *domid* may do: ``n``othing, ``r``ead, ``w``rite, ``b``oth; in the first entry *domid* is the owner, who may do all."""
+    """What *domid* may do: ``n``othing, ``r``ead, ``w``rite, ``b``oth; the first entry's *domid* is the owner, who may do all."""
 
     access: str
     domid: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A xenstored to test against: a thread with a tree of owned nodes that speaks the wire protocol, and can be slow, cut or garbling.
+"""A xenstored to test against: a thread with a tree of owned nodes that speaks the wire protocol, or is slow, cut or garbling.
 
 `FakeXenstored(path)` is a context manager that listens at *path*. The test is dom0 and the guests at once: `write(path, value,
 owner)`, `rm(path)`, `introduce(domid)`, `release(domid)`; `create(domid, name, uuid, channels, device_model)` writes what libxl

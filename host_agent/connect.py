@@ -14,53 +14,88 @@ import tty
 from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import Unreachable, shown
+from host_agent.peer import check_listener, check_socket_file, check_terminal, expected
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from host_agent.endpoint import Endpoint
+    from host_agent.peer import Expected
+
 #: sockaddr_un's path with its final NUL (unix(7)); QEMU has the same limit.
 MAX_SOCKET_PATH_BYTES: Final = 107
+#: The words of the `Unreachable` that says that there is no socket, and of the one that says that its QEMU is gone.
+MISSING: Final = "missing"
+DEAD: Final = "dead"
 
 _CURES: Final = {
-    errno.ENOENT: ("missing", "no such socket: the VM is off, restarting, or its channel has another path"),
-    errno.ECONNREFUSED: ("dead", "nobody listens on the socket: its QEMU is gone and left the file"),
+    errno.ENOENT: (MISSING, "no such socket: the VM is off, restarting, or its channel has another path"),
+    errno.ECONNREFUSED: (DEAD, "nobody listens on the socket: its QEMU is gone and left the file"),
     errno.EAGAIN: ("busy", "QEMU's queue of clients is full: other programs hold this channel (ss -xp shows which)"),
     errno.EACCES: ("forbidden", "no permission: channels are root's"),
-    errno.ENOTSOCK: ("no-socket", "not a socket"),
-    errno.ENODEV: ("missing", "no such device: the VM is off or restarting"),
-    errno.EIO: ("dead", "the pty is hung up: its QEMU is gone"),
+    errno.ENODEV: (MISSING, "no such device: the VM is off or restarting"),
+    errno.ENXIO: (MISSING, "no such device: the VM is off or restarting"),
+    errno.EIO: (DEAD, "the pty is hung up: its QEMU is gone"),
 }
 
 
-def connect_socket(path: Path) -> int:
-    """A stream to the unix socket at *path*; raise `Unreachable`. That this succeeds says nothing: QEMU lets clients queue."""
+def open_stream(endpoint: Endpoint) -> int:
+    """A stream to *endpoint*, whose other end was judged; raise `Unreachable`."""
+    who = expected(endpoint.domain)
+    return open_pty(endpoint.path, who) if endpoint.is_pty else connect_socket(endpoint.path, who)
+
+
+def connect_socket(path: Path, who: Expected, by: Path | None = None) -> int:
+    """A stream to the unix socket at *path*, or reached *by* another link to it; raise `Unreachable`.
+
+    That this succeeds says nothing of the guest: QEMU lets clients queue.
+    """
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise Unreachable("too-long", f"{shown(path)}: a socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes")
+    try:
+        file = os.open(by or path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return _connect_to(path, file, who)
+        finally:
+            os.close(file)
+    except OSError as exc:
+        raise _unreachable(path, exc) from None
+
+
+def _connect_to(path: Path, file: int, who: Expected) -> int:
+    """Connect to the very file that was judged, whatever stands at *path* by now."""
+    status = os.fstat(file)
+    check_socket_file(path, status, who)
+    if not stat.S_ISSOCK(status.st_mode):
+        raise Unreachable("no-socket", f"{shown(path)}: not a socket")
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        end.connect(str(path))  # never waits: a full queue is EAGAIN (unix(7))
-    except OSError as exc:
+        end.connect(f"/proc/self/fd/{file}")  # never waits: a full queue is EAGAIN (unix(7))
+        check_listener(path, end, who)
+    except (OSError, Unreachable):
         end.close()
-        raise _unreachable(path, exc) from None
+        raise
     return end.detach()
 
 
-def open_pty(path: Path) -> int:
+def open_pty(path: Path, who: Expected) -> int:
     """A stream to the terminal at *path*, raw from now on, with nothing that waits in it lost; raise `Unreachable`."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as exc:
         raise _unreachable(path, exc) from None
     try:
-        if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            raise Unreachable("no-pty", f"{shown(path)}: not a terminal")
+        check_terminal(path, os.fstat(descriptor), who)
         tty.setraw(descriptor, termios.TCSANOW)  # the default, TCSAFLUSH, discards what came before
+    except Unreachable:
+        os.close(descriptor)
+        raise
     except OSError as exc:
         os.close(descriptor)
         raise _unreachable(path, exc) from None
-    except (termios.error, Unreachable):
+    except termios.error as exc:
         os.close(descriptor)
-        raise Unreachable("no-pty", f"{shown(path)}: not a terminal") from None
+        raise _unreachable(path, OSError(*exc.args)) from None
     return descriptor
 
 
@@ -74,8 +109,5 @@ def unread(descriptor: int) -> int:
 
 
 def _unreachable(path: Path, exc: OSError) -> Unreachable:
-    number = exc.errno or 0
-    if number == errno.ECONNREFUSED and path.exists() and not path.is_socket():  # what connect(2) says of a regular file
-        number = errno.ENOTSOCK
-    word, cure = _CURES.get(number, ("unreachable", exc.strerror or str(exc)))
+    word, cure = _CURES.get(exc.errno or 0, ("unreachable", exc.strerror or str(exc)))
     return Unreachable(word, f"{shown(path)}: {cure}")

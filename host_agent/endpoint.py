@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
 
@@ -28,3 +29,8 @@ class Endpoint(NamedTuple):
     made: tuple[int, int] = (0, 0)
     channel: str = ""
     domain: Domain | None = None
+
+
+def made_at(status: os.stat_result) -> tuple[int, int]:
+    """`Endpoint.made` of the socket that *status* is of. Nothing changes its mtime; a second link to it changes its ctime."""
+    return status.st_ino, status.st_mtime_ns

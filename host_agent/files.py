@@ -22,13 +22,21 @@ def private_directory(path: Path) -> None:
     """Make *path* a directory that only we can use; raise `BadFile` where it is somebody else's or open to others."""
     try:
         path.mkdir(PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        status = path.stat()
+        complaint = others_may_use(path)
     except OSError as exc:
         raise BadFile(f"{shown(path)}: {exc.strerror}; --state names another directory") from None
+    if complaint is not None:
+        raise BadFile(complaint)
+
+
+def others_may_use(path: Path) -> str | None:
+    """Why the directory *path* is not ours alone: a sentence with the cure, or None."""
+    status = path.stat()
     if status.st_uid != os.geteuid():
-        raise BadFile(f"{shown(path)}: belongs to uid {status.st_uid}; cure: chown it, or --state another")
+        return f"{shown(path)}: belongs to uid {status.st_uid}; cure: chown it, or --state another"
     if status.st_mode & 0o077:
-        raise BadFile(f"{shown(path)}: open to others, and keys are kept there; cure: chmod 700 {shown(path)}")
+        return f"{shown(path)}: open to others, and keys are kept there; cure: chmod 700 {shown(path)}"
+    return None
 
 
 def others_may_write(path: Path) -> str | None:
@@ -39,6 +47,8 @@ def others_may_write(path: Path) -> str | None:
         return f"{name}: belongs to uid {status.st_uid}; cure: chown root {name}"
     if status.st_mode & stat.S_IWOTH:
         return f"{name}: everybody may write there; cure: chmod 700 {name}"
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid()):
+        return f"{name}: the group {status.st_gid} may write there; cure: chmod 700 {name}"
     return None
 
 

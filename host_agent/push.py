@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from host_agent.answer import item_values, result_values, why
 from host_agent.backoff import Backoff
-from host_agent.connect import connect_socket, open_pty
+from host_agent.connect import open_stream
 from host_agent.conversation import Conversation
 from host_agent.drive import Batch, Drive
 from host_agent.errors import Unreachable, shown
 from host_agent.notices import GOOD, Notice, What
+from host_agent.peer import SQUATTED
+from host_agent.silence import seen, to_look_at
 from host_agent.timing import DEFAULT, Timing
 from pv_channel.planned import problem
 from pv_channel.planned import values as planned_values
@@ -20,33 +22,22 @@ from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from host_agent.document_file import Wanted
+    from host_agent.endpoint import Endpoint
     from host_agent.keys import Identity
     from host_agent.ledger import Ledger
     from host_agent.notices import Settlement
     from pv_channel.messages import Planned
 
 #: Kinds of `Unreachable` that waiting does not cure.
-_HOPELESS: Final = frozenset({"forbidden", "too-long", "no-socket", "no-pty"})
+_HOPELESS: Final = frozenset({"forbidden", "too-long", "no-socket", "no-pty", SQUATTED})
 #: A refusal or a quarrel over a key stays; a person must act.
 _FINAL: Final = {What.REFUSED, What.KEY_CHANGED, What.KEY_SHARED}
 #: What an operator may want to read later of a push.
 _ON_RECORD: Final = {What.UNCONFIRMED, What.CONFIRMED, What.REJECTED, What.REPORTED}
 #: How a dry run ends where the document can come into force.
 PLANNED: Final = "planned"
-
-
-class Target(NamedTuple):
-    """Where the VM's channel is: a unix socket, or a pty."""
-
-    path: Path
-    is_pty: bool = False
-
-    def open(self) -> int:
-        """A byte stream to it; raise `Unreachable`."""
-        return open_pty(self.path) if self.is_pty else connect_socket(self.path)
 
 
 class Ending(NamedTuple):
@@ -99,10 +90,10 @@ class Push:
     """One document on its way to one VM."""
 
     def __init__(
-        self, target: Target, wanted: Wanted, channel: bytes, identity: Identity, ledger: Ledger,
+        self, endpoint: Endpoint, wanted: Wanted, channel: bytes, identity: Identity, ledger: Ledger,
         tell: Callable[[str], None], timing: Timing = DEFAULT, manner: Manner = _ORDINARY,
     ) -> None:  # fmt: skip
-        self._target, self._wanted, self._channel = target, wanted, channel
+        self._endpoint, self._wanted, self._channel = endpoint, wanted, channel
         self._identity, self._ledger, self._tell, self._timing = identity, ledger, tell, timing
         self._manner = manner
         self._told = ""
@@ -132,13 +123,13 @@ class Push:
         batch, backoff = Batch(self._ledger, loop), Backoff()
         while not self._ending.done():
             try:
-                descriptor = self._target.open()
+                descriptor = open_stream(self._endpoint)
             except Unreachable as exc:
                 self._say(str(exc))
                 if exc.word in _HOPELESS:
                     self._ending.set_result(Ending("unreachable", str(exc)))
             else:
-                self._say(f"connected to {shown(self._target.path)}")
+                self._say(f"connected to {shown(self._endpoint.path)}")
                 self._say(await self._converse(descriptor, batch))
             await asyncio.sleep(backoff.next())
 
@@ -202,7 +193,6 @@ class Push:
 
     def _what_to_look_at(self, timeout: float) -> str:
         """Why there may have been no answer, from what was seen of the stream."""
-        path = shown(self._target.path)
         if self._settlement is not None:
             under_way = ", ".join(printable(item, 40) for item in self._settlement.pending)
             return (
@@ -211,22 +201,10 @@ class Push:
             )
         if self._drive is None:
             return f"no connection in {timeout:g} s: {self._told}"
-        end = self._drive.conversation.end
-        if self._drive.conversation.was_sealed:
+        conversation = self._drive.conversation
+        if conversation.was_sealed:
             return f"the guest answered, then gave no result within {timeout:g} s: see pv-guest-agent's journal in the guest"
-        if end.counters.echoes:
-            seen = "only our own greeting came back: the guest's tty is open in its first state, and no agent reads it"
-        elif end.counters.garbage or end.overlong:
-            seen = "what came is not our protocol: another program (a getty?) has the guest's tty"
-        elif end.counters.stale:
-            seen = "only lines of an earlier session came"
-        else:
-            seen = "nothing came at all"
-        return (
-            f"no answer in {timeout:g} s, {seen}. Look at: does pv-guest-agent run in the guest; does the guest have the channel"
-            f" (xl before 4.18.5, 4.19.2 or 4.20.1 drops the first 'channel=' entry: pv-guest-agent channels lists them);"
-            f" does another program, such as 'serve', hold the socket (ss -xp | grep {path}): QEMU serves one, others queue"
-        )
+        return f"no answer in {timeout:g} s, {seen(conversation.end)}. {to_look_at(self._endpoint.path)}"
 
 
 def _of_plan(planned: Planned, text: str) -> Ending:

@@ -8,11 +8,10 @@ import logging
 import resource
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from host_agent import sockets
 from host_agent.drive import Batch
 from host_agent.errors import BadFile, shown
 from host_agent.files import others_may_write
@@ -24,12 +23,13 @@ from host_agent.timing import DEFAULT, Timing
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from host_agent.document_file import Wanted
     from host_agent.keys import Identity
     from host_agent.ledger import Ledger
+    from host_agent.sources import Sources
 
 log = logging.getLogger("pv-host-agent")
 
@@ -38,20 +38,21 @@ RESTART_SECONDS: Final = 10.0
 
 
 class Service:
-    """The VMs of this host, as the directories *documents* and *socket_files* have them."""
+    """The VMs of this host. The directory *documents* has what each should become, *sources* where its channel is."""
 
     def __init__(
-        self, documents: Path, socket_files: Path, channel: bytes, identity: Identity, ledger: Ledger, timing: Timing = DEFAULT
+        self, documents: Path, sources: Sources, channel: bytes, identity: Identity, ledger: Ledger, timing: Timing = DEFAULT
     ) -> None:
-        self._inventory, self._sockets_in = Inventory(documents), socket_files
+        self._inventory, self._sources = Inventory(documents), sources
         self._channel, self._identity, self._ledger, self._timing = channel, identity, ledger, timing
         self._served: dict[str, Served] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keys: dict[str, str] = {}
         self._complaint = ""
+        self._is_more = False
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP looks at the directories at once."""
+        """Serve until SIGTERM or SIGINT; SIGHUP, and a change in xenstore, looks at everything at once."""
         loop = asyncio.get_running_loop()
         self._dom0 = Dom0(self._channel, self._identity, self._ledger, Batch(self._ledger, loop), self._timing)
         stop, look = asyncio.Event(), asyncio.Event()
@@ -63,44 +64,49 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop_now)
         loop.add_signal_handler(signal.SIGHUP, look.set)
+        following = self._sources.follow(look.set)
+        await _first(self._sources.first_look(), stop.wait(), within=self._timing.first_survey)
         self._look()
         sd_notify(f"READY=1\nSTATUS=serving {len(self._served)} VMs")
         while not stop.is_set():
             try:
-                async with asyncio.timeout(self._timing.look_every):
+                async with asyncio.timeout(0 if self._is_more else self._timing.look_every):
                     await look.wait()
             except TimeoutError:
                 sd_notify("WATCHDOG=1")
+            await asyncio.sleep(self._timing.between_looks)
             look.clear()
             self._look()
         sd_notify("STOPPING=1")
-        await self._stop_all()
+        await self._stop_all(following)
 
-    async def _stop_all(self) -> None:
-        for task in self._tasks.values():
+    async def _stop_all(self, following: list[asyncio.Task[None]]) -> None:
+        tasks = [*self._tasks.values(), *following]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._dom0.batch.flush()
 
     def _look(self) -> None:
-        """See what changed in the two directories. What cannot be read is complained of once; everything stays as it was."""
+        """See what changed. What cannot be read is complained of once; everything stays as it was."""
         try:
-            found = sockets.look(self._sockets_in)
+            whereabouts = self._sources.look()
             changes = self._inventory.look()
         except BadFile as exc:
             self._complain(str(exc))
             return
         self._complain("")
+        self._is_more = changes.more
         for name in changes.removed:
             self._remove(name)
+        for text in changes.complaints:
+            log.error("%s", text)
         for name, error in changes.errors:
-            self._refuse(name, error)
+            self._put_aside(name, error)
         for wanted in changes.wanted:
             self._want(wanted)
-        for name, served in self._served.items():
-            socket = found.get(name)
-            if socket is not None:
-                served.socket_is(socket)
+        for served in self._served.values():
+            served.found(whereabouts.of(served.wanted))
 
     def _want(self, wanted: Wanted) -> None:
         holder = self._keys.get(wanted.key, wanted.name)
@@ -120,13 +126,17 @@ class Service:
             served.want(wanted)
 
     def _start(self, wanted: Wanted) -> None:
-        served = Served(self._dom0, wanted, self._sockets_in / (wanted.name + sockets.SUFFIX))
+        served = Served(self._dom0, wanted)
         self._served[wanted.name], self._keys[wanted.key] = served, wanted.name
         self._tasks[wanted.name] = asyncio.create_task(_supervise(served))
 
     def _refuse(self, name: str, error: str) -> None:
-        """A document cannot be used; the one before it, if any, stays in force."""
+        """The same, and say so."""
         log.error("%s", error)
+        self._put_aside(name, error)
+
+    def _put_aside(self, name: str, error: str) -> None:
+        """A document cannot be used; the one before it, if any, stays in force."""
         served = self._served.get(name)
         key = name if served is None else served.wanted.key
         self._record(lambda ledger: ledger.document_error(key, name, error))
@@ -140,6 +150,7 @@ class Service:
         log.info("%s: the document was removed; the VM is left as it is", printable(name, 100))
         del self._keys[served.wanted.key]
         self._tasks.pop(name).cancel()
+        served.forget()
         key = served.wanted.key
         self._record(lambda ledger: ledger.stand(key, State.REMOVED, "the document was removed"))
 
@@ -150,6 +161,15 @@ class Service:
         if text and text != self._complaint:
             log.error("%s; what was read before stays in force", text)
         self._complaint = text
+
+
+async def _first(*waits: Coroutine[Any, Any, object], within: float) -> None:
+    """Wait *within* seconds until one of *waits* is over."""
+    tasks = [asyncio.create_task(each) for each in waits]
+    await asyncio.wait(tasks, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _supervise(served: Served) -> None:
@@ -163,9 +183,9 @@ async def _supervise(served: Served) -> None:
         await asyncio.sleep(RESTART_SECONDS)
 
 
-def check_directories(documents: Path, socket_files: Path) -> None:
+def check_directories(documents: Path, socket_files: Sequence[Path]) -> None:
     """Raise `BadFile` where others than root decide what VMs become or where we connect."""
-    for directory in (documents, socket_files):
+    for directory in (documents, *socket_files):
         try:
             complaint = others_may_write(directory)
         except OSError as exc:

@@ -21,12 +21,24 @@ class Timing(NamedTuple):
     result: float = 120.0
     #: From a document to its result, however much progress is told.
     result_at_most: float = 1800.0
+    #: From an answer to the first question whether the guest is there: its addresses come up a little later.
+    first_ping: float = 5.0
     #: Between questions whether the guest is there.
     ping_every: float = 30.0
     #: From such a question to its answer.
     pong: float = 20.0
     #: Between two looks at the directories of documents and sockets; a thousand files take a few milliseconds.
     look_every: float = 1.0
+    #: At least this long, however often xenstore changes.
+    between_looks: float = 0.05
+    #: At the start, for xenstore to be read: what is found afterwards begins the same streams anew.
+    first_survey: float = 5.0
+    #: A socket that is missing for so long is not just being made anew.
+    missing: float = 1.0
+    #: From a greeting that nobody reads to saying so: a QEMU reads at once where its guest has got as far as the channel.
+    unread: float = 5.0
+    #: From the first greeting on a stream to saying that no guest answers: for one to boot.
+    answer: float = 30.0
 
 
 DEFAULT: Final = Timing()

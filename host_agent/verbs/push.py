@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.answer import ITEM_HEADER, item_rows
 from host_agent.channel import claimed
+from host_agent.directory import MAX_NAME
 from host_agent.document_file import read, wanted
+from host_agent.endpoint import Endpoint
 from host_agent.errors import HostError
-from host_agent.inventory import MAX_NAME
 from host_agent.keys import identify
 from host_agent.ledger import Ledger
 from host_agent.sockets import SUFFIX
@@ -36,8 +37,9 @@ PUSH_SECONDS: Final = 180.0
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     verb.add_argument("file", type=Path, metavar="FILE", help="the document, YAML or JSON")
-    where = verb.add_mutually_exclusive_group(required=True)
-    where.add_argument("--socket", type=Path, metavar="PATH", help="the channel's unix socket")
+    where = verb.add_mutually_exclusive_group()
+    found = " (default: the channel of the running domain with the VM's uuid, found in xenstore)"
+    where.add_argument("--socket", type=Path, metavar="PATH", help=f"the channel's unix socket{found}")
     where.add_argument("--pty", type=Path, metavar="PATH", help="the channel's terminal, for connection=pty")
     verb.add_argument("--uuid", metavar="UUID", help="the VM's uuid (default: the document's, else the file's name if it is one)")
     dry_run = "ask the guest what it would change, and print that; nothing is sent, touched or counted"
@@ -55,11 +57,11 @@ def run(arguments: Namespace) -> int:
     """Progress on standard error, the items (or the plan) on standard output."""
     import asyncio
 
-    from host_agent.push import Manner, Push, Target
+    from host_agent.push import Manner, Push
 
     channel = claimed(arguments.channel)
     what = _wanted_by(arguments)
-    target = Target(arguments.socket or arguments.pty, is_pty=arguments.pty is not None)
+    endpoint = _endpoint_of(arguments, what)
     start = time.monotonic()
 
     def tell(text: str) -> None:
@@ -72,12 +74,24 @@ def run(arguments: Namespace) -> int:
             number = what.document.generation
             ledger.want(what.key, what.name, number if isinstance(number, int) else None, what.digest)
         manner = Manner(dry_run=arguments.dry_run, wait=not arguments.no_wait)
-        ending = asyncio.run(Push(target, what, channel, identity, ledger, tell, manner=manner).run(arguments.timeout))
+        ending = asyncio.run(Push(endpoint, what, channel, identity, ledger, tell, manner=manner).run(arguments.timeout))
     finally:
         ledger.close()
     tell(ending.text)
     _show_ending(ending, what, time.monotonic() - start, as_json=arguments.json)
     return 0 if ending.good else 1
+
+
+def _endpoint_of(arguments: Namespace, what: Wanted) -> Endpoint:
+    """Where the VM's channel is, as said on the command line or as xenstore has it."""
+    if arguments.socket is not None or arguments.pty is not None:
+        return Endpoint(arguments.socket or arguments.pty, is_pty=arguments.pty is not None)
+    import asyncio
+
+    from host_agent.discovery import Discovery
+    from host_agent.find_channel import find
+
+    return asyncio.run(find(what, arguments.channel, Discovery))
 
 
 def _wanted_by(arguments: Namespace) -> Wanted:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from host_agent.channel import claimed
 from host_agent.install import DOCUMENTS, SOCKETS
@@ -15,13 +15,17 @@ from host_agent.verbs import options
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
+
 
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     documents = "NAME.yaml, NAME.yml or NAME.json per VM (default: %(default)s)"
-    sockets = "NAME.sock or NAME per VM (default: %(default)s)"
+    sockets = f"NAME.sock or NAME per VM, beside the channels that xenstore names; may be repeated (default: {DEFAULT_SOCKETS})"
+    no_xenstore = "serve the sockets in directories alone, as on a machine without Xen"
     verb.add_argument("--documents", type=Path, default=options.ROOT / DOCUMENTS, metavar="DIR", help=documents)
-    verb.add_argument("--sockets", type=Path, default=options.ROOT / SOCKETS, metavar="DIR", help=sockets)
+    verb.add_argument("--sockets", type=Path, action="append", metavar="DIR", help=sockets)
+    verb.add_argument("--no-xenstore", action="store_true", help=no_xenstore)
     verb.add_argument("--verbose", action="store_true", help="log more")
     options.channel(verb)
     options.state(verb)
@@ -32,17 +36,21 @@ def run(arguments: Namespace) -> int:
     import asyncio
     import os
 
+    from host_agent.discovery import Discovery
     from host_agent.serve_lock import hold
     from host_agent.service import Service, allow_many_files, check_directories, log
+    from host_agent.sources import Sources
 
     channel = claimed(arguments.channel)
-    check_directories(arguments.documents, arguments.sockets)
+    sockets = arguments.sockets or [DEFAULT_SOCKETS]
+    check_directories(arguments.documents, sockets)
     identity = identify(arguments.state, log.info)
     allow_many_files()
     lock = hold(arguments.state)
     ledger = Ledger.open(arguments.state)
     try:
-        asyncio.run(Service(arguments.documents, arguments.sockets, channel, identity, ledger).run())
+        sources = Sources(sockets, arguments.channel, None if arguments.no_xenstore else Discovery)
+        asyncio.run(Service(arguments.documents, sources, channel, identity, ledger).run())
     finally:
         ledger.close()
         os.close(lock)

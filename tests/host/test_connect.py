@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.connect import connect_socket, open_pty, unread
+from host_agent.connect import open_stream, unread
 from host_agent.conversation import Conversation
 from host_agent.document_file import Wanted
 from host_agent.drive import Batch, Drive
+from host_agent.endpoint import Endpoint
 from host_agent.errors import Unreachable
 from host_agent.keys import Identity
 from host_agent.ledger import Ledger
@@ -39,12 +40,12 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def connect_socket_object(path: Path) -> socket.socket:
-    return socket.socket(fileno=connect_socket(path))
+    return socket.socket(fileno=open_stream(Endpoint(path)))
 
 
 def word_of(path: Path) -> str:
     with pytest.raises(Unreachable) as caught:
-        os.close(connect_socket(path))
+        os.close(open_stream(Endpoint(path)))
     assert str(path)[:60] in str(caught.value)
     return caught.value.word
 
@@ -62,7 +63,7 @@ def test_each_way_of_not_being_there_has_a_word(tmp_path: Path, listener: socket
 
 
 def test_what_the_other_end_has_not_read_is_known(listener: socket.socket) -> None:
-    descriptor = connect_socket(Path(listener.getsockname()))
+    descriptor = open_stream(Endpoint(Path(listener.getsockname())))
     client, _ = listener.accept()
     assert unread(descriptor) == 0
     os.write(descriptor, b"x" * 300)
@@ -76,13 +77,13 @@ def test_what_the_other_end_has_not_read_is_known(listener: socket.socket) -> No
 def test_a_pty_is_raw_and_keeps_what_came_before() -> None:
     controller, terminal = pty.openpty()
     os.write(controller, b"before\n")
-    descriptor = open_pty(Path(os.ttyname(terminal)))
+    descriptor = open_stream(Endpoint(Path(os.ttyname(terminal)), is_pty=True))
     assert not termios.tcgetattr(descriptor)[3] & (termios.ECHO | termios.ICANON)
     assert os.read(descriptor, 100) == b"before\n"
     for each in (descriptor, controller, terminal):
         os.close(each)
     with pytest.raises(Unreachable, match="not a terminal"):
-        open_pty(Path("/dev/null"))
+        open_stream(Endpoint(Path("/dev/null"), is_pty=True))
 
 
 def test_greetings_do_not_pile_up_before_a_guest_that_reads_nothing(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_anothers_channel_is_not_claimed(dom0: Dom0) -> None:
 
 
 def test_wrong_usage_is_exit_2(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ("push doc.yaml", "nonsense", "push --socket x --timeout -1 y", "push --timeout soon", "keys"):
+    for words in ("push --socket x --pty y z", "nonsense", "push --socket x --timeout -1 y", "push --timeout soon", "keys"):
         with pytest.raises(SystemExit) as caught:
             main(words.split())
         assert caught.value.code == 2

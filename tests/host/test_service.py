@@ -16,6 +16,7 @@ from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.keys import Identity
 from host_agent.ledger import Ledger
 from host_agent.service import Service, check_directories
+from host_agent.sources import Sources
 from host_agent.status import View
 from host_agent.timing import Timing
 from pv_channel.messages import Confirm, Provision, Reject, Unconfirmed
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from host_agent.sources import Follower
     from pv_channel.messages import HostMessage
     from pv_channel.session import Guest
 
@@ -60,6 +62,8 @@ class Dom0:
             directory.mkdir(mode=0o700)
         self.identity = IDENTITY
         self.ledger: type[Ledger] = Ledger
+        self.discover: Callable[[Callable[[], None]], Follower] | None = None
+        self.libvirts = work / "libvirts"
 
     def document(self, name: str, hostname: str, **more: str) -> None:
         extra = "".join(f"{key}: {value}\n" for key, value in more.items())
@@ -81,7 +85,8 @@ class Dom0:
 
     async def _serve(self, story: Callable[[], Awaitable[None]]) -> float:
         ledger = self.ledger.open(self.state)
-        service = Service(self.documents, self.sockets, CHANNEL, self.identity, ledger, TIMING)
+        sources = Sources([self.sockets], CHANNEL.decode(), self.discover, self.libvirts)
+        service = Service(self.documents, sources, CHANNEL, self.identity, ledger, TIMING)
         task = asyncio.create_task(service.run())
         try:
             await asyncio.sleep(0)
@@ -281,12 +286,12 @@ def test_sighup_looks_at_once_and_many_vms_are_held(dom0: Dom0) -> None:
 
 
 def test_a_directory_that_everybody_may_write_to_is_refused(dom0: Dom0) -> None:
-    check_directories(dom0.documents, dom0.sockets)
+    check_directories(dom0.documents, [dom0.sockets])
     dom0.documents.chmod(0o777)
     with pytest.raises(BadFile, match="everybody may write there; cure: chmod"):
-        check_directories(dom0.documents, dom0.sockets)
+        check_directories(dom0.documents, [dom0.sockets])
     with pytest.raises(BadFile, match="cure: mkdir"):
-        check_directories(dom0.sockets, dom0.state / "nowhere")
+        check_directories(dom0.sockets, [dom0.state / "nowhere"])
 
 
 def test_a_slow_check_of_one_vm_delays_no_other_and_decides_over_its_own(dom0: Dom0, tmp_path: Path) -> None:

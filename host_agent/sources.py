@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where channels are known from: xenstore, followed by `Discovery`, and directories of sockets; looked at together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+from host_agent import kept_links, sockets
+from host_agent.whereabouts import Whereabouts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from host_agent.endpoint import Domain, Endpoint
+
+log = logging.getLogger("pv-host-agent")
+
+#: After a fault of ours in following xenstore: what was found so far is served meanwhile.
+_RESTART_SECONDS: Final = 10.0
+
+
+class Follower(Protocol):
+    """What follows the running domains and their channels: `Discovery`."""
+
+    @property
+    def endpoints(self) -> Mapping[tuple[int, str], Endpoint]:
+        """Every channel of every domain, by domid and console."""
+
+    @property
+    def domains(self) -> Mapping[int, Domain]:
+        """Every domain."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is known of them, or ""."""
+
+    @property
+    def first_look(self) -> asyncio.Event:
+        """Set once it is known what runs, or that this cannot be known."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+
+
+class Sources:
+    """The *directories* of sockets, libvirt's, and xenstore as the one follows it that *discover* makes."""
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        channel: str,
+        discover: Callable[[Callable[[], None]], Follower] | None = None,
+        libvirts: Path = sockets.LIBVIRT,
+    ) -> None:
+        self._directories, self._channel = directories, channel
+        self._discover, self._libvirts = discover, libvirts
+        self._xen: Follower | None = None
+
+    def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
+        """Begin to follow xenstore, if that was asked for, and call *changed* on changes; the tasks to cancel in the end."""
+        for directory in (*self._directories, self._libvirts):
+            kept_links.clean(directory)
+        if self._discover is None:
+            return []
+        self._xen = self._discover(changed)
+        return [asyncio.create_task(_supervise(self._xen))]
+
+    async def first_look(self) -> None:
+        """Wait until it is known what runs, or that this cannot be known."""
+        if self._xen is not None:
+            await self._xen.first_look.wait()
+
+    def look(self) -> Whereabouts:
+        """What is where now; raise `BadFile` where a directory cannot be read."""
+        named = sockets.look_at_libvirts(self._libvirts, self._channel)
+        for directory in reversed(self._directories):
+            named |= sockets.look(directory)
+        xen = self._xen
+        if xen is None:
+            return Whereabouts(self._channel, (), (), named, xen=False)
+        return Whereabouts(self._channel, _with_made(xen.endpoints), xen.domains.values(), named, xen=not xen.trouble)
+
+
+def _with_made(endpoints: Mapping[tuple[int, str], Endpoint]) -> Iterator[Endpoint]:
+    """The channels in xenstore, each with what tells its socket from the one that stands there next."""
+    for (domid, _), endpoint in sorted(endpoints.items(), key=_by_console):
+        yield endpoint._replace(made=(domid, 0) if endpoint.is_pty else sockets.made(endpoint.path))
+
+
+def _by_console(item: tuple[tuple[int, str], Endpoint]) -> tuple[int, int, str]:
+    (domid, console), _ = item
+    return domid, int(console) if console.isdecimal() else 0, console
+
+
+async def _supervise(follower: Follower) -> None:
+    """Follow, and begin anew after a fault of ours: without it no VM that starts would be found."""
+    while True:
+        try:
+            await follower.run()
+        except Exception:
+            log.exception("xenstore: a fault in pv-host-agent; it is followed again in %g s", _RESTART_SECONDS)
+        await asyncio.sleep(_RESTART_SECONDS)

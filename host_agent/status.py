@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from host_agent.answer import item_value
@@ -16,7 +17,7 @@ from host_agent.vm_values import MORE_COLUMNS, STANDS_COLUMNS, audit_values, eve
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -102,6 +103,13 @@ class View:
         chosen_ones = "name IN (SELECT value FROM json_each(?)) OR key IN (SELECT value FROM json_each(?))"
         return [stands(row) for row in self._rows(f"{_STANDINGS} WHERE {chosen_ones} ORDER BY name, key", (names, keys))]
 
+    def failed_items(self) -> dict[str, list[tuple[str, str]]]:
+        """The items that failed or were refused, by the VM's key: which, and the word for why."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in self._rows("SELECT key, item, reason FROM item WHERE outcome IN ('failed', 'refused') ORDER BY key, number"):
+            found.setdefault(printable(row["key"], _WORD), []).append((printable(row["item"], _WORD), printable(row["reason"], 40)))
+        return found
+
     def moments(self, key: str) -> list[tuple[int, float, str, str]]:
         """The steps of a VM's latest runs, in their order: run, time, word (of `Moment`), detail. *key* is as `one` says it."""
         rows = self._rows("SELECT run, at, what, detail FROM moment WHERE key=? ORDER BY run, number", (key,))
@@ -118,11 +126,24 @@ class View:
             found[row["key"]].append((row["at"], printable(row["what"], _WORD), printable(row["detail"], _LINE)))
         return found
 
-    def _rows(self, statement: str, values: tuple[str | float, ...] = ()) -> list[sqlite3.Row]:
+    @contextmanager
+    def as_it_is(self) -> Iterator[None]:
+        """What is read inside is of one moment, whatever is written meanwhile."""
+        self._rows("BEGIN")
         try:
-            return self._db.execute(statement, values).fetchall()
+            yield
+        finally:
+            self._rows("COMMIT")
+
+    def each(self, statement: str, values: tuple[str | float, ...] = ()) -> Iterator[sqlite3.Row]:
+        """The rows of a query, one after the other and as they are: not safe to print."""
+        try:
+            yield from self._db.execute(statement, values)
         except sqlite3.Error as exc:
             raise trouble(self._path, exc) from exc
+
+    def _rows(self, statement: str, values: tuple[str | float, ...] = ()) -> list[sqlite3.Row]:
+        return list(self.each(statement, values))
 
 
 def is_there(path: Path) -> bool:

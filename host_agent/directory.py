@@ -43,7 +43,7 @@ class Found(NamedTuple):
     def and_file(self, path: str) -> Found:
         """This and the file at *path*; where that is none, this alone."""
         try:
-            status = os.stat(path)
+            status = os.stat(path)  # noqa: PTH116 -- of ten thousand files, again and again
         except OSError:  # gone meanwhile, or a symlink to nothing: not there
             return self
         if stat.S_ISDIR(status.st_mode):
@@ -76,7 +76,7 @@ def named(directory: Path, name: str) -> dict[str, Found]:
     """The same of the one *name*, without listing all that the directory may hold."""
     found: dict[str, Found] = {}
     for suffix in SUFFIXES:
-        _put(found, name, os.path.join(directory, name + suffix))
+        _put(found, name, str(directory / f"{name}{suffix}"))
     return found
 
 

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from host_agent.layer import INHERIT, own_of
+from host_agent.layers import Unsettled
 from host_agent.stack import Stack
 from host_agent.text_file import located, text_of
-from pv_channel.document import Document
 from pv_channel.errors import LocalError
 from pv_channel.greeting import NO_UUID, uuid_bytes, uuid_text
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from host_agent.layers import Layers
+    from pv_channel.document import Document
 
 
 class Wanted(NamedTuple):
@@ -35,6 +38,20 @@ class Wanted(NamedTuple):
 def read(path: Path) -> Document:
     """The document in the file at *path*, which stands alone; raise `BadFile`: it has file, line, path inside and problem."""
     return parse_text(text_of(path), path)
+
+
+def read_layered(path: Path, layers: Layers) -> Document:
+    """The document in the file at *path* over *layers*; raise `BadFile`."""
+    return stack_of(path, layers).document()
+
+
+def stack_of(path: Path, layers: Layers) -> Stack:
+    """The file at *path* over *layers*; raise `BadFile`."""
+    own = own_of(text_of(path), path)
+    try:
+        return layers.stack(own)
+    except Unsettled:
+        raise located(path, None, "", "what is below it is being written; try again") from None
 
 
 def parse_text(text: str, path: Path) -> Document:

@@ -1,105 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each VM should become: a directory with a document per VM, looked at again and again.
+"""What each VM should become: a directory with a document per VM, over defaults and groups, looked at again and again.
 
 A file that cannot be used never replaces the good one before it, and one that is still being written is left to settle.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from host_agent.document_file import Wanted, read, wanted
+from host_agent.directory import MAX_NAME, Found, listing
+from host_agent.document_file import Wanted, wanted
 from host_agent.errors import BadFile, shown
+from host_agent.layer import own_of
+from host_agent.layers import Layers, Unsettled, names
+from host_agent.text_file import text_of
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SUFFIXES: Final = (".yaml", ".yml", ".json")
-#: A file that changed less than this ago may be half written: YAML cut short is often valid YAML.
-SETTLED_SECONDS: Final = 1.0
-#: A VM's name, which stands in logs, tables and the ledger.
-MAX_NAME: Final = 200
-#: More VMs than any host runs.
-MAX_FILES: Final = 10_000
+#: How long one look may keep the loop from the VMs; reading a document takes a millisecond.
+SLICE_SECONDS: Final = 0.05
 
 
 class Changes(NamedTuple):
-    """What a look at the directory found that the look before did not."""
+    """What a look found that the look before did not.
+
+    *errors* are those of single VMs, which keep what they had; *complaints* are the same for a log: one for each fault, however
+    many VMs have it. Where there is *more*, the next look goes on with it.
+    """
 
     wanted: list[Wanted]
     errors: list[tuple[str, str]]
     removed: list[str]
+    complaints: list[str]
+    more: bool
 
 
-class _Found(NamedTuple):
-    """What stands in the directory for one VM: a file, or by mistake several; *signature* changes whenever one of them does."""
+@dataclass(slots=True)
+class _Known:
+    """What we know of one VM: the file that was read last, the layers below it, and what we said it should become."""
 
-    paths: tuple[str, ...]
-    signature: tuple[int, ...]
-    changed: float
+    read: Found | None = None
+    below: tuple[str, ...] = ()
+    told: Wanted | None = None
 
 
 class Inventory:
-    """The documents in *directory*, ``NAME.yaml``, ``.yml`` or ``.json`` for the VM NAME."""
+    """The documents in *directory*, ``NAME.yaml``, ``.yml`` or ``.json`` for the VM NAME, over the `Layers` beside it."""
 
-    def __init__(self, directory: Path, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, directory: Path, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.directory = directory
-        self._wall = wall
-        self._seen: dict[str, _Found] = {}
-        self._read: dict[str, _Found] = {}
+        self._wall, self._clock = wall, clock
+        self._layers = Layers(directory)
+        self._changed_layers: set[str] = set()
+        self._seen: dict[str, Found] = {}
+        self._known: dict[str, _Known] = {}
+        self._pending: dict[str, Found] = {}
+        self._faults: dict[str, list[Path]] = {}
 
     def look(self) -> Changes:
-        """What changed since the last look; raise `BadFile` where the directory cannot be read: then nothing has changed."""
-        found = self._list()
-        changes = Changes([], [], [name for name in self._seen if name not in found])
+        """What has changed; raise `BadFile` where a directory cannot be read or is not safe: then nothing has changed."""
+        removed = self._list() if not self._pending else []
+        changes = Changes([], [], removed, [], more=False)
+        end = self._clock() + SLICE_SECONDS
+        while self._pending:
+            name = next(iter(self._pending))
+            self._take(name, self._pending.pop(name), changes)
+            if self._clock() >= end:
+                break
+        if not self._pending:
+            changes.complaints.extend(_complaint(text, paths) for text, paths in self._faults.items())
+            self._faults.clear()
+        return changes._replace(more=bool(self._pending))
+
+    def _list(self) -> list[str]:
+        """See which VMs are to be read, because of their own files or of what is below them; the names of those that went."""
+        found = listing(self.directory)
         now = self._wall()
+        self._changed_layers |= self._layers.look(now)
+        self._layers.check_places()
         for name, file in found.items():
-            if self._read.get(name) != file and (self._seen.get(name) == file or now - file.changed >= SETTLED_SECONDS):
-                self._read[name] = file
-                self._take(name, file, changes)
-        self._seen = found
-        self._read = {name: file for name, file in self._read.items() if name in found}
-        return changes
+            if (self._seen.get(name) == file or file.is_old(now)) and self._is_news(name, file):
+                self._pending[name] = file
+        removed = [name for name in self._seen if name not in found]
+        for name in removed:
+            self._known.pop(name, None)
+        self._seen, self._changed_layers = found, set()
+        return removed
 
-    def _take(self, name: str, file: _Found, changes: Changes) -> None:
-        path = Path(file.paths[0])
+    def _is_news(self, name: str, file: Found) -> bool:
+        known = self._known.setdefault(name, _Known())
+        return known.read != file or not self._changed_layers.isdisjoint(known.below)
+
+    def _take(self, name: str, file: Found, changes: Changes) -> None:
+        """Read the file of the VM *name*; one that has changed since it was found is left to the next look."""
+        path, known = Path(file.paths[0]), self._known[name]
+        before, known.read = known.read, None
+        result: Wanted | str
         try:
-            if path.stem != name:
-                raise BadFile(f"{shown(path)}: a VM's name is 1 to {MAX_NAME} printable ASCII characters")
-            if len(file.paths) > 1:
-                raise BadFile(f"{shown(path)}: there is {shown(file.paths[1])} for the same VM; cure: remove one")
-            changes.wanted.append(wanted(read(path), path, name))
+            result = self._wanted(name, path, file)
+        except Unsettled:
+            return
         except BadFile as exc:
-            changes.errors.append((name, str(exc)))
+            result = str(exc)
+        if not file.is_still_there():
+            return
+        known.read = file
+        if isinstance(result, str):
+            known.told = None
+            changes.errors.append((name, result))
+            self._faults.setdefault(result, []).append(path)
+        elif before != file or known.told != result:
+            known.told = result
+            changes.wanted.append(result)
 
-    def _list(self) -> dict[str, _Found]:
-        found: dict[str, _Found] = {}
-        try:
-            with os.scandir(self.directory) as entries:
-                for entry in entries:
-                    name, dot, suffix = entry.name.rpartition(".")
-                    if name and not name.startswith(".") and dot + suffix in SUFFIXES and len(found) < MAX_FILES:
-                        _add(found, printable(name, MAX_NAME), entry)
-        except OSError as exc:
-            raise BadFile(f"{shown(self.directory)}: {exc.strerror}") from None
-        return found
+    def _wanted(self, name: str, path: Path, file: Found) -> Wanted:
+        if path.stem != name:
+            raise BadFile(f"{shown(path)}: a VM's name is 1 to {MAX_NAME} printable ASCII characters")
+        if len(file.paths) > 1:
+            raise BadFile(f"{shown(path)}: there is {shown(file.paths[1])} for the same VM; cure: remove one")
+        own = own_of(text_of(path), path)
+        self._known[name].below = names(own)
+        return wanted(self._layers.stack(own).document(), path, name)
 
 
-def _add(found: dict[str, _Found], name: str, entry: os.DirEntry[str]) -> None:
-    try:
-        status = entry.stat()
-    except OSError:  # gone meanwhile, or a symlink to nothing: not there
-        return
-    if stat.S_ISDIR(status.st_mode):
-        return
-    before = found.get(name, _Found((), (), 0.0))
-    found[name] = _Found(
-        (*before.paths, entry.path),
-        (*before.signature, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
-        max(before.changed, status.st_mtime, status.st_ctime),
-    )
+def _complaint(text: str, paths: list[Path]) -> str:
+    """*text* for a log. Where it is of one VM's own file, that says it all."""
+    if len(paths) == 1 and text.startswith(shown(paths[0])):
+        return text
+    others = f" and {len(paths) - 1} more VMs" if len(paths) > 1 else ""
+    return f"{text} ({printable(paths[0].stem, MAX_NAME)}{others}; what was in force stays)"

@@ -6,8 +6,9 @@ What lists hold stays whole, for lists are not merged. How a document's parts go
 
 from __future__ import annotations
 
-from functools import cache
-from types import UnionType
+from functools import cache, reduce
+from operator import or_
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
@@ -22,7 +23,9 @@ def partial() -> type[msgspec.Struct]:
 
 @cache
 def _opened(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    fields = [(field.name, Union[_type(field.type), None, msgspec.UnsetType], _field(field)) for field in msgspec.structs.fields(kind)]
+    fields = [
+        (field.name, _type(field.type) | None | msgspec.UnsetType, _field(field)) for field in msgspec.structs.fields(kind)
+    ]
     return msgspec.defstruct(
         kind.__name__, fields, namespace={"__doc__": kind.__doc__}, frozen=True, forbid_unknown_fields=True, kw_only=True
     )
@@ -43,7 +46,7 @@ def _type(annotation: Any) -> Any:
     if origin is Annotated:
         return Annotated[(_type(arguments[0]), *arguments[1:])]
     if origin in (Union, UnionType):
-        return Union[tuple(_type(argument) for argument in arguments)]
+        return reduce(or_, (_type(argument) for argument in arguments))
     if origin is dict:
-        return dict[arguments[0], Union[_type(arguments[1]), None]]
+        return GenericAlias(dict, (arguments[0], _type(arguments[1]) | None))
     return annotation

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from host_agent.formats.building import KINDS
 from host_agent.formats.origins import Origins
 from host_agent.merge import merged, says, source
 from host_agent.other_words import tell_root
@@ -89,10 +90,10 @@ class Stack(NamedTuple):
         """The values around *path* that *problem* quotes by name: whose they are, and their paths."""
         found = []
         for name in dict.fromkeys(_QUOTED.findall(problem)):
-            inside = f"{path}.{name}" if path else name
-            index = source(self._values(), inside)
-            if says(self.layers[index].values, inside):
-                found.append((index, inside))
+            for inside in [f"{path}.{name}" if path else name, *(f"{path}.{kind}.{name}" for kind in KINDS)]:
+                index = source(self._values(), inside)
+                if says(self.layers[index].values, inside):
+                    found.append((index, inside))
         return found
 
 

@@ -26,7 +26,7 @@ class _ForJournal(logging.Formatter):
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
     arguments = cli.parse(sys.argv[1:] if argv is None else argv)
-    _log_to_stderr(verbose=getattr(arguments, "verbose", False))
+    _log(verbose=getattr(arguments, "verbose", False))
     try:
         return load(arguments.verb).run(arguments)
     except HostError as exc:
@@ -39,13 +39,26 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _log_to_stderr(*, verbose: bool) -> None:
-    handler = logging.StreamHandler()
-    if "JOURNAL_STREAM" in os.environ:
-        handler.setFormatter(_ForJournal("%(message)s"))
-    else:
+def _log(*, verbose: bool) -> None:
+    """Log to the journal by its own protocol where standard error is the journal, else to standard error."""
+    handler = _journal() if "JOURNAL_STREAM" in os.environ else None
+    if handler is None:
+        handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+
+
+def _journal() -> logging.Handler | None:
+    from host_agent.journal import Journal, stderr_is_journal
+
+    if not stderr_is_journal(os.environ["JOURNAL_STREAM"]):  # redirected since
+        return None
+    try:
+        return Journal()
+    except OSError:  # its socket is not there, as in a chroot: by lines, then
+        handler = logging.StreamHandler()
+        handler.setFormatter(_ForJournal("%(message)s"))
+        return handler
 
 
 if __name__ == "__main__":

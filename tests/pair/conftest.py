@@ -32,7 +32,9 @@ class Stage:
         self.root = work / "root"
         self.root.mkdir()
         make_root(self.root)
-        self.relay = Relay(work / "vm1.sock")
+        self.sockets = work / "sockets"
+        self.sockets.mkdir(mode=0o700)
+        self.relay = Relay(self.sockets / "vm1.sock")
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *command: str, log: str) -> subprocess.Popen[bytes]:
@@ -52,14 +54,12 @@ class Stage:
 
     def serve(self, text: str = "") -> subprocess.Popen[bytes]:
         """The host agent as a service over this one channel; with *text*, for this document."""
-        documents, sockets = self.work / "documents", self.work / "sockets"
-        for directory in (documents, sockets):
-            directory.mkdir(mode=0o700, exist_ok=True)
+        documents = self.work / "documents"
+        documents.mkdir(mode=0o700, exist_ok=True)
         if text:
             self.write_document(text)
-            (sockets / "vm1.sock").symlink_to(self.relay.path)
-        arguments = ("--documents", str(documents), "--sockets", str(sockets), "--state", str(self.work / "host"))
-        return self.start("host_agent", "serve", *arguments, log="serve.log")
+        arguments = ("--documents", str(documents), "--sockets", str(self.sockets), "--state", str(self.work / "host"))
+        return self.start("host_agent", "serve", "--no-xenstore", *arguments, log="serve.log")
 
     def push(self, text: str, *arguments: str, timeout: int = DEADLINE_SECONDS) -> tuple[int, dict[str, Any]]:
         """Push a document; the exit status and what ``--json`` printed."""

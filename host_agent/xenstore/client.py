@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from host_agent.xenstore.connection import Events
     from host_agent.xenstore.wire import Permission
 
-#: The daemon takes a connection at once or is not there.
+#: For a daemon to take the connection; its queue is short, and while others are in it we ask again so often.
 CONNECT_SECONDS: Final = 5.0
+_QUEUE_SECONDS: Final = 0.02
 #: A long listing comes in parts; where the node changes between two of them, it is begun anew so many times.
 _LISTING_ATTEMPTS: Final = 8
 
@@ -111,13 +113,14 @@ class Client(Nodes):
         troubles: list[OSError] = []
         for path in paths:
             try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    _, connection = await asyncio.get_running_loop().create_unix_connection(
-                        lambda: Connection(answer_seconds, max_events), os.fspath(path)
-                    )
-                return cls(connection)
+                end = await _connected(path)
             except OSError as exc:  # a TimeoutError is one
                 troubles.append(exc)
+                continue
+            _, connection = await asyncio.get_running_loop().create_unix_connection(
+                lambda: Connection(answer_seconds, max_events), sock=end
+            )
+            return cls(connection)
         raise Lost(_why_not(paths, troubles))
 
     async def __aenter__(self) -> Self:
@@ -175,6 +178,25 @@ class Client(Nodes):
                 await self._connection.ask(Operation.TRANSACTION_END, b"F\0", "transaction", number)
             raise
         await self._connection.ask(Operation.TRANSACTION_END, b"T\0", "transaction", number)
+
+
+async def _connected(path: Path) -> socket.socket:
+    """A socket with the daemon at *path*; raise `OSError`.
+
+    asyncio's own connect takes a full queue (EAGAIN of a unix socket, which is not EINPROGRESS) for a connection.
+    """
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while True:
+                try:
+                    end.connect(os.fspath(path))
+                    return end
+                except BlockingIOError:
+                    await asyncio.sleep(_QUEUE_SECONDS)
+    except BaseException:
+        end.close()
+        raise
 
 
 def _why_not(paths: Sequence[Path], troubles: Sequence[OSError]) -> str:

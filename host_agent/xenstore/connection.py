@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         if message.operation == Operation.WATCH_EVENT:
             self._queue(event(message.payload))
             return
-        asked = self._asked.pop(message.request, None)
+        asked = self._asked.get(message.request)
         if asked is None or asked.answer.done():  # whoever asked was cancelled
             return
         if message.operation == Operation.ERROR:
@@ -124,7 +124,6 @@ class Connection(asyncio.Protocol):
         elif message.operation == asked.operation:
             asked.answer.set_result(message.payload)
         else:
-            self._asked[message.request] = asked
             raise Garbled(f"xenstored answered a request of kind {asked.operation:d} with one of kind {message.operation}")
 
     def _queue(self, happened: Event) -> None:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gather all evidence once, touching nothing: no channel is connected to, no file is changed, no lock is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from host_agent import sockets
+from host_agent.channels import path_of
+from host_agent.discovery import survey
+from host_agent.doctor.at_host import Where, look_at_host
+from host_agent.doctor.at_records import Records, read_documents, read_records
+from host_agent.doctor.evidence import Case, Dom0, Evidence, Qemu
+from host_agent.doctor.paused import paused
+from host_agent.doctor.qemu import qemu_of
+from host_agent.doctor.subjects import Subject, concern, meant, subjects
+from host_agent.ends import Ends, ends
+from host_agent.errors import BadFile, HostError, Unreachable, shown
+from host_agent.files import others_may_write
+from host_agent.peer import check_socket_file, expected
+from host_agent.processes import process
+from pv_channel.greeting import NO_UUID, uuid_text
+from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from host_agent.discovery import Survey
+    from host_agent.endpoint import Domain
+    from host_agent.toolstack import Console
+
+#: A QEMU takes what is sent to it within a moment; what still waits after this waits for its guest.
+SETTLE_SECONDS: Final = 0.5
+
+
+def gather(where: Where, vm: str | None, tell: Callable[[str], None]) -> Evidence:
+    """All of it, of the one VM *vm* or of all; *tell* hears what takes time. Raise `HostError` where no VM is called so."""
+    if where.state.exists() and not _may_look(where.state):
+        raise HostError(f"{shown(where.state)}: no permission; doctor is root's, for it looks at all that concerns a channel")
+    found, trouble = _survey(where)
+    documents, records = read_documents(where.documents), read_records(where.state)
+    tell(f"looking at {len(documents.wanted)} documents and {len(records.vms)} records")
+    everything = subjects(documents, records, found, where.channel)
+    named = _named_sockets(where)
+    chosen = [one for one in everything if concern(one, named)] if vm is None else [meant(vm, everything, found)]
+    dom0 = _with_records(look_at_host(where), records, len(everything), documents.trouble)
+    return _cases(where, chosen, named, found, dom0._replace(xen=trouble, knows_domains=found is not None))
+
+
+def _may_look(state: Path) -> bool:
+    try:
+        next(state.iterdir(), None)
+    except PermissionError:
+        return False
+    except OSError:  # no directory: a finding of its own
+        return True
+    return True
+
+
+def _survey(where: Where) -> tuple[Survey | None, str]:
+    if not where.xenstore:
+        return None, ""
+    try:
+        return asyncio.run(survey(where.xenstore)), ""
+    except HostError as exc:
+        return None, str(exc)
+
+
+def _with_records(dom0: Dom0, records: Records, vms: int, documents_trouble: str) -> Dom0:
+    return dom0._replace(
+        ledger_trouble=dom0.ledger_trouble or records.trouble,
+        documents_trouble=dom0.documents_trouble or documents_trouble,
+        vms=vms,
+        ahead=max(records.latest - time.time(), 0.0),
+    )
+
+
+def _cases(where: Where, chosen: list[Subject], named: dict[str, str], found: Survey | None, dom0: Dom0) -> Evidence:
+    consoles = [] if found is None else found.consoles
+    cases = [_case(where, subject, consoles, dom0) for subject in chosen]
+    places = [case.place or _place_of_record(subject, named) for case, subject in zip(cases, chosen, strict=True)]
+    try:
+        at = _settled(filter(None, places))
+    except HostError as exc:
+        dom0, at = dom0._replace(peers_trouble=str(exc)), {}
+    stopped = paused() if any(case.domains for case in cases) else {}
+    return Evidence(
+        dom0,
+        tuple(
+            _with_ends(case, at.get(place))._replace(dom0=dom0, paused=stopped.get(case.domid, ""))
+            for case, place in zip(cases, places, strict=True)
+        ),
+    )
+
+
+def _case(where: Where, subject: Subject, consoles: list[Console], dom0: Dom0) -> Case:
+    """What is known of the VM without looking at its channel's place."""
+    domain = subject.domains[0] if len(subject.domains) == 1 else None
+    his = tuple(console for console in consoles if domain is not None and console.domid == domain.domid and console.id != "0")
+    ours = next((console for console in his if console.name == where.channel), None)
+    return Case(
+        vm=subject.name,
+        dom0=dom0,
+        channel=where.channel,
+        now=time.time(),
+        has_document=subject.wanted is not None,
+        document_error=subject.error,
+        digest="" if subject.wanted is None else subject.wanted.digest,
+        rivals=subject.rivals,
+        record=None if subject.recorded is None else subject.recorded.record,
+        domains=subject.domains,
+        namesake=subject.namesake,
+        wanted_uuid="" if subject.uuid == NO_UUID else uuid_text(subject.uuid),
+        consoles=his,
+        console=ours,
+        path_owners=() if ours is None else tuple(_owners(ours, consoles)),
+        qemu=None if domain is None else _qemu(domain),
+    )
+
+
+def _owners(ours: Console, consoles: Iterable[Console]) -> Iterable[str]:
+    for other in consoles:
+        if other is not ours and path_of(other) == path_of(ours) != "":
+            yield f"domain {other.domid}'s console {other.id}, {printable(other.name)}"
+
+
+def _qemu(domain: Domain) -> Qemu | None:
+    if domain.device_model is None:
+        return None
+    return qemu_of(domain.device_model, process(domain.device_model), domain.domid)
+
+
+def _named_sockets(where: Where) -> dict[str, str]:
+    """Where the directories of sockets have a VM's, by its name."""
+    found = {name: str(one.path) for name, one in sockets.look_at_libvirts(where.libvirts, where.channel).items()}
+    for directory in reversed(where.sockets):
+        try:
+            found |= {name: str(one.path) for name, one in sockets.look(directory).items()}
+        except BadFile:  # which is a finding of the host's
+            continue
+    return found
+
+
+def _place_of_record(subject: Subject, named: dict[str, str]) -> str:
+    """Where the VM's channel is, or was, where xenstore does not say."""
+    record = None if subject.recorded is None else subject.recorded.record
+    return named.get(subject.name, "") or ("" if record is None else record.channel)
+
+
+def _settled(places: Iterable[str]) -> dict[str, Ends]:
+    """What is at these places; what waits for somebody to read it is looked at twice."""
+    first = ends(places)
+    waiting = [path for path, each in first.items() if any(one.unread for one in each.listeners)]
+    if not waiting:
+        return first
+    time.sleep(SETTLE_SECONDS)
+    return first | ends(waiting)
+
+
+def _with_ends(case: Case, at: Ends | None) -> Case:
+    if at is None:
+        return case
+    domain = case.domains[0] if len(case.domains) == 1 else None
+    trouble = "" if at.path.startswith("/dev/") else _directory_trouble(Path(at.path).parent)
+    return case._replace(ends=at, directory_trouble=trouble, squatted=() if trouble else _squatted(at, domain))
+
+
+def _directory_trouble(directory: Path) -> str:
+    try:
+        return others_may_write(directory) or ""
+    except (OSError, ValueError):  # it is missing, and so is the socket
+        return ""
+
+
+def _squatted(at: Ends, domain: Domain | None) -> tuple[str, ...]:
+    """Who is there and should not be, as `peer` would find when it connects."""
+    who, found = expected(domain), []
+    try:
+        check_socket_file(Path(at.path), Path(at.path).lstat(), who)
+    except Unreachable as exc:
+        found.append(str(exc))
+    except (OSError, ValueError):  # nothing is there
+        return ()
+    listener = at.listener
+    strangers = [] if listener is None else [one for one in listener.processes if one.uid not in who.uids and one.pid != who.pid]
+    return (*found, *(f"{one} listens at {at.path}, and is neither root's nor the VM's QEMU" for one in strangers))

@@ -100,15 +100,8 @@ class View:
         if vms is None:
             return [stands(row) for row in self._rows(f"{_STANDINGS} ORDER BY name, key")]
         names, keys = json.dumps(list(vms)), json.dumps([*vms, *(vm.lower() for vm in vms)])
-        chosen_ones = "name IN (SELECT value FROM json_each(?)) OR key IN (SELECT value FROM json_each(?))"
-        return [stands(row) for row in self._rows(f"{_STANDINGS} WHERE {chosen_ones} ORDER BY name, key", (names, keys))]
-
-    def failed_items(self) -> dict[str, list[tuple[str, str]]]:
-        """The items that failed or were refused, by the VM's key: which, and the word for why."""
-        found: dict[str, list[tuple[str, str]]] = {}
-        for row in self._rows("SELECT key, item, reason FROM item WHERE outcome IN ('failed', 'refused') ORDER BY key, number"):
-            found.setdefault(printable(row["key"], _WORD), []).append((printable(row["item"], _WORD), printable(row["reason"], 40)))
-        return found
+        these = "name IN (SELECT value FROM json_each(?)) OR key IN (SELECT value FROM json_each(?))"
+        return [stands(row) for row in self._rows(f"{_STANDINGS} WHERE {these} ORDER BY name, key", (names, keys))]
 
     def moments(self, key: str) -> list[tuple[int, float, str, str]]:
         """The steps of a VM's latest runs, in their order: run, time, word (of `Moment`), detail. *key* is as `one` says it."""

@@ -43,8 +43,10 @@ def plain(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def drawn(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, less: Sequence[str] = ()) -> Table:
-    """The table for a terminal of *width* columns."""
+def drawn(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int, less: Sequence[str] = (), *, folds: bool = True
+) -> Table:
+    """The table for a terminal of *width* columns; long text folds, or else is cut: then each row has one line."""
     from rich.table import Table
     from rich.text import Text
 
@@ -54,7 +56,7 @@ def drawn(header: Sequence[str], rows: Sequence[Sequence[str]], width: int, less
             widths.pop(header.index(name), None)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column, natural in widths.items():
-        is_text = natural > _WORDS
+        is_text = folds and natural > _WORDS
         table.add_column(header[column], overflow="fold" if is_text else "ellipsis", no_wrap=not is_text)
     for row in rows:
         table.add_row(*(Text(row[c], style=COLOUR_OF.get(row[c], "")) for c in widths))

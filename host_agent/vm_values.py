@@ -95,6 +95,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else ""
 
 
+def iso_exact(seconds: float) -> str:
+    """As `iso`, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
 def ago(seconds: float) -> str:
     """How long ago, in the largest unit of which there are two."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):

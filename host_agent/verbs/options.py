@@ -43,6 +43,15 @@ def seconds(text: str) -> float:
     return value
 
 
+def generation(text: str) -> int:
+    """The number of a generation, for ``type=``."""
+    from pv_channel.document import MAX_GENERATION
+
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_GENERATION:
+        raise argparse.ArgumentTypeError("expected the number of a generation, 1 or more")
+    return int(text)
+
+
 def print_json(values: object) -> None:
     """What ``--json`` prints."""
     print(json.dumps(values, indent=2))

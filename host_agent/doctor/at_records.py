@@ -10,6 +10,8 @@ from host_agent.doctor.evidence import Record
 from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.inventory import Inventory
 from host_agent.ledger_schema import FILE_NAME
+from host_agent.notices import GOOD
+from host_agent.standing import State
 from host_agent.status import View
 
 if TYPE_CHECKING:
@@ -66,15 +68,24 @@ def read_records(state: Path) -> Records:
         with View(state) as view:
             digests = {stands.key: stands.digest_wanted for stands in view.standings()}
             rows = view.all()
-            failed = view.failed_items()
+            failed = {row["key"]: _failed(view, row["key"]) for row in rows if _is_bad(row)}
     except LedgerTrouble as exc:
         return Records((), trouble=str(exc))
     vms = tuple(
-        Recorded(row["vm"], row["key"], _record(row, tuple(failed.get(row["key"], ())), digests.get(row["key"], "")))
+        Recorded(row["vm"], row["key"], _record(row, failed.get(row["key"], ()), digests.get(row["key"], "")))
         for row in rows
     )
     times = ("since", "last-heard", "last-heartbeat", "first-met")
     return Records(vms, max((_seconds(row[name]) for row in rows for name in times), default=0.0))
+
+
+def _is_bad(row: dict[str, Any]) -> bool:
+    return row["state"] == State.DEGRADED or row["outcome"] not in ("", *GOOD)
+
+
+def _failed(view: View, key: str) -> tuple[tuple[str, str], ...]:
+    items = (view.one(key) or {"items": ()})["items"]
+    return tuple((item["item"], item["reason"]) for item in items if item["outcome"] in ("failed", "refused"))
 
 
 def _record(row: dict[str, Any], failed: tuple[tuple[str, str], ...], digest: str) -> Record:

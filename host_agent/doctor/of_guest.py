@@ -147,7 +147,7 @@ DIAGNOSES: Final = (
     ),
     Diagnosis(
         "echo-only", Layer.AGENT,
-        "the guest's terminal was opened, and no agent reads it: it sends our own lines back, as each does in its first state",
+        "the guest's terminal was opened and no agent reads it: it sends our lines back, as each does in its first state",
         "in the guest: 'pv-guest-agent channels' says whether it is installed and sees the channel;"
         " systemctl status 'pv-guest-agent@*' whether it runs",
         _echoes, _AGENT,

@@ -37,12 +37,12 @@ def rows_of(run: Run) -> list[tuple[str, ...]]:
 
 def total(run: Run) -> str:
     """How long it took, in a sentence."""
-    end = run.settled
+    end, first = run.settled, run.steps[0].what
     if end is None:
         text = f"{run.name}: no answer; the last step is '{run.steps[-1].what}'"
     else:
         what = "answered" if end.what == Moment.ANSWERED else "known to be in force already"
-        text = f"{run.name}: {spoken(end.at)} from channel seen to {what}"
+        text = f"{run.name}: {spoken(end.at)} from {'channel seen' if first == Moment.SEEN else first} to {what}"
     if run.guest_milliseconds:
         text += f"; the guest's own time {spoken(run.guest_milliseconds / 1000)}"
     return text + ("; what followed is not kept" if run.is_cut else "")

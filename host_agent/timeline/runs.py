@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A VM's runs as the ledger has them: every step from a channel that was seen, with its time, safe to print."""
+"""A VM's runs as the ledger has them: each step from a channel that was seen to an answer, with its time, safe to print."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Step(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One life of a channel, in steps of which there is at least one; it *began* at that time of the wall clock.
+    """The steps to one answer and what was reported after it, at least one; it *began* at that time of the wall clock.
 
     *items* are the outcomes of what was sent last and *guest_milliseconds* what the guest itself took for it, as far as they are
     on record. *is_first*: the guest was met in this run for the first time.
@@ -130,8 +130,7 @@ def _with_result(run: Run, vm: dict[str, Any]) -> Run:
     if last_word != Moment.ANSWERED:
         return run
     items = {item["item"]: item["outcome"] for item in vm["items"]}
-    only_one = sum(step.what == Moment.ANSWERED for step in run.steps) == 1
-    return run._replace(items=items, guest_milliseconds=vm["milliseconds"] if only_one else 0)
+    return run._replace(items=items, guest_milliseconds=vm["milliseconds"])
 
 
 def clock(seconds: float) -> str:

@@ -151,16 +151,23 @@ def test_a_vm_without_steps_and_one_that_is_not_known_get_a_sentence(dom0: Dom0)
     assert main(["timeline", "web2", "--state", str(dom0.state)]) == 1
 
 
-def test_outcomes_of_an_earlier_delivery_are_not_taken_from_a_later_answer(dom0: Dom0) -> None:
-    dom0.record(FIRST_BOOT, ITEMS)
-    sent = [(60, Moment.SENT, "generation 4 of i-web1"), (0.1, Moment.ITEM, "hostname"), (0.1, Moment.ANSWERED, "applied")]
-    dom0.record(sent, [ItemResult("hostname", Outcome.UNCHANGED)])
+def test_outcomes_are_told_of_what_was_sent_last_and_not_of_what_was_cut_off_before(dom0: Dom0) -> None:
+    lost = [*FIRST_BOOT[:7], (0.1, Moment.LOST, "QEMU closed the connection")]
+    dom0.record([*lost, *[(0.1, what, detail) for _, what, detail in FIRST_BOOT[2:11]]], ITEMS)
     assert dom0.run() == 0
     hostnames = [line for line in dom0.out.splitlines() if " hostname" in line]
-    assert ["hostname: unchanged" in line for line in hostnames] == [False, True]
-    assert "own time" not in dom0.out  # it is the second answer's, and the first is what is timed
+    assert ["hostname: applied" in line for line in hostnames] == [False, True]
+
+
+def test_a_run_that_began_with_a_changed_document_says_so_and_knows_only_its_own_answer(dom0: Dom0) -> None:
+    dom0.record(FIRST_BOOT, ITEMS)
+    sent = [(60, Moment.SENT, "generation 4 of i-web1"), (0.1, Moment.ITEM, "hostname")]
+    dom0.record([*sent, (0.1, Moment.ANSWERED, "applied")], [ItemResult("hostname", Outcome.UNCHANGED)])
+    assert (dom0.run(), dom0.out.splitlines()[-1]) == (0, "run 2: 200 ms from sent to answered; the guest's own time 812 ms")
+    first = dom0.json("--run", "1")
+    assert (first["items"], first["guest-milliseconds"], first["outcome"]) == ({}, 0, "applied")
     dom0.record([(60, Moment.SENT, "generation 5 of i-web1"), (0.1, Moment.ITEM, "hostname")])
-    assert dom0.json()["items"] == {}
+    assert (dom0.json()["items"], dom0.json()["outcome"]) == ({}, "item")
 
 
 def test_a_clock_that_was_set_back_makes_nothing_negative(dom0: Dom0) -> None:

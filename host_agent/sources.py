@@ -58,6 +58,7 @@ class Sources:
         self._directories, self._channel = directories, channel
         self._discover, self._libvirts = discover, libvirts
         self._xen: Follower | None = None
+        self._others: dict[Path, tuple[int, int]] = {}
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
         """Begin to follow xenstore, if that was asked for, and call *changed* on changes; the tasks to cancel in the end."""
@@ -81,7 +82,20 @@ class Sources:
         xen = self._xen
         if xen is None:
             return Whereabouts(self._channel, (), (), named, xen=False)
-        return Whereabouts(self._channel, _with_made(xen.endpoints), xen.domains.values(), named, xen=not xen.trouble)
+        discovered = list(_with_made(xen.endpoints))
+        named = self._without_others(named, discovered)
+        return Whereabouts(self._channel, discovered, xen.domains.values(), named, xen=not xen.trouble)
+
+    def _without_others(self, named: dict[str, Endpoint], discovered: list[Endpoint]) -> dict[str, Endpoint]:
+        """The sockets of directories but for those that were another application's when xenstore last knew of them.
+
+        Their QEMU may outlive its domain's nodes by a moment.
+        """
+        there = {endpoint.path: endpoint.made for endpoint in named.values()}
+        others = {path: made for path, made in self._others.items() if there.get(path) == made}
+        self._others = others | {each.path: each.made for each in discovered if each.channel != self._channel}
+        running = {endpoint.path for endpoint in discovered}
+        return {name: each for name, each in named.items() if each.path in running or others.get(each.path) != each.made}
 
 
 def _with_made(endpoints: Mapping[tuple[int, str], Endpoint]) -> Iterator[Endpoint]:

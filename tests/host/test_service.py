@@ -7,36 +7,24 @@ import asyncio
 import logging
 import os
 import signal
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from host_agent.errors import BadFile, LedgerTrouble
-from host_agent.keys import Identity
 from host_agent.ledger import Ledger
-from host_agent.service import Service, check_directories
-from host_agent.sources import Sources
-from host_agent.status import View
-from host_agent.timing import Timing
+from host_agent.service import check_directories
 from pv_channel.messages import Confirm, Provision, Reject, Unconfirmed
-from pv_channel.noise import KeyPair
-from tests.host.fakes import CHANNEL, FakeGuest, FakeQemu
+from tests.host.dom0 import Dom0, eventually, hostnames
+from tests.host.fakes import FakeGuest, FakeQemu
 
 if TYPE_CHECKING:
     import selectors
     import socket
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from host_agent.sources import Follower
     from pv_channel.messages import HostMessage
     from pv_channel.session import Guest
-
-#: As the daemon's, but it looks at the directories more often.
-TIMING = Timing(look_every=0.03, between_greetings=0.02, first_greetings=(0.05,), greeting_every=0.1, after_refusal=0.2)
-IDENTITY = Identity(KeyPair.generate())
-DEADLINE_SECONDS = 20.0
 
 
 class FloodingQemu(FakeQemu):
@@ -53,66 +41,9 @@ class FloodingQemu(FakeQemu):
         self._stop.wait()
 
 
-class Dom0:
-    """The three directories of one host."""
-
-    def __init__(self, work: Path) -> None:
-        self.documents, self.sockets, self.state = work / "documents", work / "sockets", work / "state"
-        for directory in (self.documents, self.sockets):
-            directory.mkdir(mode=0o700)
-        self.identity = IDENTITY
-        self.ledger: type[Ledger] = Ledger
-        self.discover: Callable[[Callable[[], None]], Follower] | None = None
-        self.libvirts = work / "libvirts"
-
-    def document(self, name: str, hostname: str, **more: str) -> None:
-        extra = "".join(f"{key}: {value}\n" for key, value in more.items())
-        (self.documents / f"{name}.yaml").write_text(f"instance-id: i-{name}\nlocal-hostname: {hostname}\n{extra}")
-
-    def vm(self, name: str) -> dict[str, Any]:
-        try:
-            view = View(self.state)
-        except LedgerTrouble:
-            return {}
-        try:
-            return view.one(name) or {}
-        finally:
-            view.close()
-
-    def serve(self, story: Callable[[], Awaitable[None]]) -> float:
-        """Serve while *story* goes on, then SIGTERM; the seconds that stopping took."""
-        return asyncio.run(self._serve(story))
-
-    async def _serve(self, story: Callable[[], Awaitable[None]]) -> float:
-        ledger = self.ledger.open(self.state)
-        sources = Sources([self.sockets], CHANNEL.decode(), self.discover, self.libvirts)
-        service = Service(self.documents, sources, CHANNEL, self.identity, ledger, TIMING)
-        task = asyncio.create_task(service.run())
-        try:
-            await asyncio.sleep(0)
-            await story()
-        finally:
-            began = time.monotonic()
-            os.kill(os.getpid(), signal.SIGTERM)
-            await task
-            ledger.close()
-        return time.monotonic() - began
-
-
 @pytest.fixture
 def dom0(tmp_path: Path) -> Dom0:
     return Dom0(tmp_path)
-
-
-async def eventually(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.01)
-
-
-def hostnames(guest: FakeGuest) -> list[str]:
-    return [str(document.local_hostname) for document in guest.applied]
 
 
 def test_a_document_and_its_changes_reach_the_guest(dom0: Dom0) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from host_agent.errors import BadFile, shown
 from pv_channel.text import printable
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 #: A file that changed less than this ago may be half written: YAML cut short is often valid YAML.
@@ -32,6 +30,15 @@ class Found(NamedTuple):
     def is_old(self, now: float) -> bool:
         """Whether it has not changed for so long that nobody is writing it."""
         return now - self.changed >= SETTLED_SECONDS
+
+    def only(self, name: str) -> Path:
+        """The one file that is called *name*; raise `BadFile` where there are several, or one whose name cannot be printed."""
+        path = Path(self.paths[0])
+        if path.stem != name:
+            raise BadFile(f"{shown(path)}: a name here is 1 to {MAX_NAME} printable ASCII characters")
+        if len(self.paths) > 1:
+            raise BadFile(f"{shown(path)}: {shown(self.paths[1])} has the same name; cure: remove one")
+        return path
 
     def is_still_there(self) -> bool:
         """Whether nothing has changed since: what was read meanwhile is what was found."""

@@ -35,31 +35,27 @@ class Wanted(NamedTuple):
         return self.name if self.uuid == NO_UUID else uuid_text(self.uuid)
 
 
-def read(path: Path) -> Document:
-    """The document in the file at *path*, which stands alone; raise `BadFile`: it has file, line, path inside and problem."""
-    return parse_text(text_of(path), path)
-
-
-def read_layered(path: Path, layers: Layers) -> Document:
-    """The document in the file at *path* over *layers*; raise `BadFile`."""
-    return stack_of(path, layers).document()
-
-
-def stack_of(path: Path, layers: Layers) -> Stack:
-    """The file at *path* over *layers*; raise `BadFile`."""
-    own = own_of(text_of(path), path)
-    try:
-        return layers.stack(own)
-    except Unsettled:
-        raise located(path, None, "", "what is below it is being written; try again") from None
+def read(path: Path, layers: Layers | None = None) -> Document:
+    """The document in the file at *path* over *layers*, or alone; raise `BadFile`: it has file, line, path inside and problem."""
+    return stack_of(text_of(path), path, layers).document()
 
 
 def parse_text(text: str, path: Path) -> Document:
-    """The document that *text* is; *path* is only named in the `BadFile` that is raised where it is none."""
+    """The document that *text* alone is; *path* is only named in the `BadFile` that is raised where it is none."""
+    return stack_of(text, path, None).document()
+
+
+def stack_of(text: str, path: Path, layers: Layers | None) -> Stack:
+    """The VM's own file *text*, which stands at *path*, over *layers*, or alone; raise `BadFile`."""
     own = own_of(text, path)
-    if own.inherit:
-        raise own.layer.refusal(INHERIT, "the file is read alone, without groups; --documents names the directory beside them")
-    return Stack((own.layer,)).document()
+    if layers is None:
+        if own.inherit:
+            raise own.layer.refusal(INHERIT, "it is read without groups; --documents says beside which directory they are")
+        return Stack((own.layer,))
+    try:
+        return layers.stack(own)
+    except Unsettled:
+        raise located(path, None, "", "what is below it is being written at this moment; try again") from None
 
 
 def wanted(document: Document, path: Path, name: str, uuid: str | None = None) -> Wanted:

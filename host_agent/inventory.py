@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from host_agent.directory import MAX_NAME, Found, listing
+from host_agent.directory import Found, listing
 from host_agent.document_file import Wanted, wanted
-from host_agent.errors import BadFile, shown
+from host_agent.errors import BadFile
+from host_agent.faults import Faults
 from host_agent.layer import own_of
 from host_agent.layers import Layers, Unsettled, names
 from host_agent.text_file import text_of
-from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Inventory:
         self._seen: dict[str, Found] = {}
         self._known: dict[str, _Known] = {}
         self._pending: dict[str, Found] = {}
-        self._faults: dict[str, list[Path]] = {}
+        self._faults = Faults()
 
     def look(self) -> Changes:
         """What has changed; raise `BadFile` where a directory cannot be read or is not safe: then nothing has changed."""
@@ -75,8 +75,8 @@ class Inventory:
             if self._clock() >= end:
                 break
         if not self._pending:
-            changes.complaints.extend(_complaint(text, paths) for text, paths in self._faults.items())
-            self._faults.clear()
+            changes.complaints.extend(self._faults.lines("; what was in force stays"))
+            self._faults = Faults()
         return changes._replace(more=bool(self._pending))
 
     def _list(self) -> list[str]:
@@ -100,11 +100,11 @@ class Inventory:
 
     def _take(self, name: str, file: Found, changes: Changes) -> None:
         """Read the file of the VM *name*; one that has changed since it was found is left to the next look."""
-        path, known = Path(file.paths[0]), self._known[name]
+        known = self._known[name]
         before, known.read = known.read, None
         result: Wanted | str
         try:
-            result = self._wanted(name, path, file)
+            result = self._wanted(name, file)
         except Unsettled:
             return
         except BadFile as exc:
@@ -115,24 +115,13 @@ class Inventory:
         if isinstance(result, str):
             known.told = None
             changes.errors.append((name, result))
-            self._faults.setdefault(result, []).append(path)
+            self._faults.add(result, Path(file.paths[0]))
         elif before != file or known.told != result:
             known.told = result
             changes.wanted.append(result)
 
-    def _wanted(self, name: str, path: Path, file: Found) -> Wanted:
-        if path.stem != name:
-            raise BadFile(f"{shown(path)}: a VM's name is 1 to {MAX_NAME} printable ASCII characters")
-        if len(file.paths) > 1:
-            raise BadFile(f"{shown(path)}: there is {shown(file.paths[1])} for the same VM; cure: remove one")
+    def _wanted(self, name: str, file: Found) -> Wanted:
+        path = file.only(name)
         own = own_of(text_of(path), path)
         self._known[name].below = names(own)
         return wanted(self._layers.stack(own).document(), path, name)
-
-
-def _complaint(text: str, paths: list[Path]) -> str:
-    """*text* for a log. Where it is of one VM's own file, that says it all."""
-    if len(paths) == 1 and text.startswith(shown(paths[0])):
-        return text
-    others = f" and {len(paths) - 1} more VMs" if len(paths) > 1 else ""
-    return f"{text} ({printable(paths[0].stem, MAX_NAME)}{others}; what was in force stays)"

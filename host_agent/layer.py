@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from host_agent.aliases import ROOTS
 from host_agent.directory import MAX_NAME
 from host_agent.formats.origins import Origins
-from host_agent.merge import merged, nulls
+from host_agent.merge import nulls
 from host_agent.other_words import rename, tell_root
 from host_agent.text_file import located, position
 from host_agent.yaml_values import BadText, Parsed, is_blank, parse, place_of
@@ -24,15 +25,17 @@ if TYPE_CHECKING:
 #: The words of a VM's own file that say which layers are below it; they are never sent.
 INHERIT: Final = "inherit"
 DEFAULTS: Final = "defaults"
-#: More kinds of VM than one VM is.
+#: More groups than a VM is in.
 MAX_INHERITED: Final = 32
-_GROUP: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}", re.ASCII)
+#: A group's name, which is a file's too.
+GROUP: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}", re.ASCII)
 #: What one VM alone can say of itself.
-_OWN: Final = {
+OWN: Final = {
     "instance-id": "says which machine a VM is",
     "uuid": "says which VM is meant",
     "generation": "counts one VM's documents",
     DEFAULTS: "says whether one VM has defaults",
+    INHERIT: "names all of a VM's groups, and groups do not inherit",
 }
 
 
@@ -90,28 +93,35 @@ def own_of(text: str, path: Path) -> Own:
     if not isinstance(inherit, list) or len(inherit) > MAX_INHERITED:
         raise layer.refusal(INHERIT, f"expected a list of at most {MAX_INHERITED} groups' names, like [web, vienna]")
     for index, group in enumerate(inherit):
-        if not isinstance(group, str) or not _GROUP.fullmatch(group):
+        if not isinstance(group, str) or not GROUP.fullmatch(group):
             raise layer.refusal(f"{INHERIT}[{index}]", f"expected a group's name, got '{printable(group, 40)}'")
         if group in inherit[:index]:
             raise layer.refusal(f"{INHERIT}[{index}]", f"names '{group}' for the second time")
-    return Own(layer._replace(values=values), inherit, has_defaults)
+    own = Own(layer._replace(values=values), inherit, has_defaults)
+    if any(nulls(values)):  # which the document will not show
+        _check_part(own.layer)
+    return own
 
 
 def shared_of(text: str, path: Path) -> Layer:
     """The defaults or the group that *text* is: a part of a document, each of whose values can stand in one; raise `BadFile`."""
-    from host_agent.partial import partial
-
     layer = layer_of(text, path)
-    for name, what in _OWN.items():
+    for name, what in OWN.items():
         if name in layer.values:
             raise layer.refusal(name, f"stands in a VM's own file alone: it {what}")
-    if INHERIT in layer.values:
-        raise layer.refusal(INHERIT, "stands in a VM's own file alone, which names all its groups: groups do not inherit")
+    _check_part(layer)
+    return layer
+
+
+def _check_part(layer: Layer) -> None:
+    """Raise `BadFile` for what can stand in no document, whatever else is said."""
+    from host_agent.partial import partial
+
     origins = Origins()
+    values = {name: value for name, value in layer.values.items() if value is not None or name not in ROOTS}
     try:
-        converted(tell_root(merged([layer.values]), origins), partial())
+        converted(tell_root(values, origins), partial())
     except BadDocument as exc:
         raise layer.refusal(origins.of(exc.path), exc.problem) from None
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape
-        raise located(path, None, "", "a string that is no Unicode text") from None
-    return layer
+        raise located(layer.path, None, "", "a string that is no Unicode text") from None

@@ -45,6 +45,24 @@ def is_shared(path: Path, documents: Path) -> bool:
     return directory != documents.absolute() and (directory.name == GROUPS or path.stem == DEFAULTS)
 
 
+class Choice:
+    """Which layers lie below a file that an operator names: those beside *documents* where it lies there, or *everywhere*."""
+
+    def __init__(self, documents: Path, *, everywhere: bool) -> None:
+        self.documents = documents
+        self._is_everywhere = everywhere
+        self._layers: Layers | None = None
+
+    def layers(self, path: Path) -> Layers | None:
+        """What is below the file at *path*; None where it stands alone. Raise `BadFile` where one cannot look."""
+        if not self._is_everywhere and path.absolute().parent.resolve() != self.documents.resolve():
+            return None
+        if self._layers is None:
+            self._layers = Layers(self.documents)
+            self._layers.look()
+        return self._layers
+
+
 class Layers:
     """The defaults and the groups beside the directory *documents*, as they were at the last `look`."""
 
@@ -92,14 +110,15 @@ class Layers:
         """The layer called *name*; None where there are no defaults."""
         file = self._settled.get(name)
         if file is None:
-            return self._missing(name)
-        read = self._read.get(name) or _Read(file, _result(file))
+            self._check_missing(name)
+            return None
+        read = self._read.get(name) or _Read(file, _result(name, file))
         self._read[name] = read
         if isinstance(read.result, str):
             raise BadFile(read.result)
         return read.result
 
-    def _missing(self, name: str) -> None:
+    def _check_missing(self, name: str) -> None:
         if name in self._seen:
             raise Unsettled
         if name != DEFAULTS:
@@ -112,13 +131,11 @@ class Layers:
         return found | named(self._top, DEFAULTS)
 
 
-def _result(file: Found) -> Layer | str:
-    """What is in *file*, or what is wrong with it; raise `Unsettled` where it has changed meanwhile."""
+def _result(name: str, file: Found) -> Layer | str:
+    """What is in the *file* of the layer *name*, or what is wrong with it; raise `Unsettled` where it has changed meanwhile."""
     result: Layer | str
     try:
-        path = Path(file.paths[0])
-        if len(file.paths) > 1:
-            raise BadFile(f"{shown(path)}: there is {shown(file.paths[1])} too; cure: remove one")
+        path = file.only(name.rpartition("/")[2])
         result = shared_of(text_of(path), path)
     except BadFile as exc:
         result = str(exc)

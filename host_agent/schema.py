@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pv-host-agent schema`: the JSON Schema (2020-12) of a document as an operator writes it, made of the types that parse it.
+"""`pv-host-agent schema`: the JSON Schema (2020-12) of what an operator writes, made of the types that parse it.
 
 It may take what the types refuse, where a schema cannot say why; it never refuses what they take.
 """
@@ -14,8 +14,10 @@ import msgspec
 from msgspec import inspect as types
 
 from host_agent import VERSION, aliases
+from host_agent.layer import DEFAULTS, GROUP, INHERIT, MAX_INHERITED, OWN
 from host_agent.other_words import NETWORK_DATA
-from pv_channel import accounts, addresses, document, machine, names, ssh_key
+from host_agent.partial import partial
+from pv_channel import accounts, addresses, machine, names, ssh_key
 
 if TYPE_CHECKING:
     import re
@@ -75,22 +77,40 @@ _SAID: Final[dict[type[Value], _Said]] = {
 }
 
 
-def run(arguments: Namespace) -> int:  # noqa: ARG001 -- every command takes them
+def run(arguments: Namespace) -> int:
     """The schema on standard output."""
-    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    print(json.dumps(schema_of_layer() if arguments.layer else schema(), indent=2, ensure_ascii=False))
     return 0
 
 
 def schema() -> dict[str, Any]:
-    """The schema of an operator's file."""
+    """The schema of a VM's own file, which may leave to the layers below it what is no name of the VM's own."""
+    made = _made("document", "What a Xen guest shall become: a document of pv-channel-agents")
+    groups = {"type": "array", "items": {"type": "string", "pattern": f"^(?:{GROUP.pattern})$"}, "maxItems": MAX_INHERITED}
+    made["properties"] |= {
+        "instance-id": {"$ref": "#/$defs/InstanceId"},
+        INHERIT: groups | {"uniqueItems": True, "description": "The groups that this VM is in; later ones override earlier."},
+        DEFAULTS: {"type": "boolean", "default": True, "description": "false for a VM that the defaults are not for."},
+    }
+    return made | {"required": ["instance-id"]}
+
+
+def schema_of_layer() -> dict[str, Any]:
+    """The schema of defaults and of a group."""
+    made = _made("layer", "What Xen guests have in common: defaults or a group of pv-channel-agents")
+    return made | {"properties": {name: value for name, value in made["properties"].items() if name not in OWN}}
+
+
+def _made(name: str, title: str) -> dict[str, Any]:
+    """The schema of any part of a document: nothing is required, and null takes away what lower layers say."""
     maker = _Maker()
-    maker.of(types.type_info(document.Document))
+    maker.of(types.type_info(partial()))
     top = maker.definitions.pop("Document")
     top["properties"] = _with_other_words(top["properties"])
     return {
         "$schema": _DIALECT,
-        "$id": f"urn:pv-channel-agents:document:{VERSION}",
-        "title": "What a Xen guest shall become: a document of pv-channel-agents",
+        "$id": f"urn:pv-channel-agents:{name}:{VERSION}",
+        "title": title,
         **{name: value for name, value in top.items() if name != "title"},
         "$defs": dict(sorted(maker.definitions.items())),
     }
@@ -99,16 +119,19 @@ def schema() -> dict[str, Any]:
 def _with_other_words(properties: dict[str, Any]) -> dict[str, Any]:
     """And what `host_agent.other_words` takes besides the document's own fields."""
     version1 = {"type": "object", "description": "cloud-init's network-config, version 1", "required": ["config"]}
-    is_version1 = {"properties": {"version": {"const": 1}}, "required": ["version"]}
+    is_version1 = {"type": "object", "properties": {"version": {"const": 1}}, "required": ["version"]}
     user: dict[str, Any] = {"hashed_passwd": accounts.PasswordHash, "shell": accounts.AbsolutePath}
     means = "The same as '{}', by systemd's name of the credential."
     return {
         **properties,
         "network": {"if": is_version1, "then": version1, "else": properties["network"]},
-        NETWORK_DATA: {"type": "object", "description": "OpenStack's network_data.json, in place of 'network'"},
+        NETWORK_DATA: {"type": ["object", "null"], "description": "OpenStack's network_data.json, in place of 'network'"},
         **{name: {**properties[field], "description": means.format(field)} for name, field in aliases.FIELDS.items()},
         **{
-            name: {"$ref": f"#/$defs/{user[field].__name__}", "description": means.format(f"{field} of the user root")}
+            name: {
+                "anyOf": [{"$ref": f"#/$defs/{user[field].__name__}"}, {"type": "null"}],
+                "description": means.format(f"{field} of the user root"),
+            }
             for name, field in aliases.ROOTS.items()
         },
         aliases.KEYS: {
@@ -145,6 +168,8 @@ class _Maker:
                 return {"type": "integer"} | {name: value for name, value in bounds.items() if value is not None}
             case types.BoolType():
                 return {"type": "boolean"}
+            case types.NoneType():
+                return {"type": "null"}
         raise TypeError(f"a schema of {kind} has to be thought of")
 
     def _defined(self, kind: types.StructType | types.CustomType) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from host_agent.formats.building import KINDS
 from host_agent.formats.origins import Origins
+from host_agent.layer import OWN
 from host_agent.merge import merged, says, source
 from host_agent.other_words import tell_root
 from host_agent.text_file import located
@@ -21,20 +22,24 @@ from pv_channel.errors import BadDocument
 from pv_channel.messages import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from host_agent.errors import BadFile
     from host_agent.layer import Layer
     from pv_channel.document import Document
 
 #: What "generation" and its number add to a document that has none yet.
 _GENERATION_BYTES: Final = 32
-_QUOTED: Final = re.compile(r"'([^']+)'")
+_QUOTED: Final = re.compile(r"'([\w.-]+)'", re.ASCII)
 
 
-class Merged(NamedTuple):
-    """What the layers say together, as a document does; *origins* leads back to the layers' own paths."""
+class Field(NamedTuple):
+    """A field at the top of what the layers say together, and the files that it came from, the lowest first."""
 
-    values: dict[str, Any]
-    origins: Origins
+    name: str
+    value: object
+    files: list[Path]
 
 
 class Stack(NamedTuple):
@@ -58,15 +63,20 @@ class Stack(NamedTuple):
             raise located(self.layers[-1].path, None, "", f"has {size} bytes as JSON; a document has at most {most}")
         return document
 
-    def merged(self) -> Merged:
-        """The document's values as an operator could have written them into one file; raise `BadFile`."""
+    def fields(self) -> Iterator[Field]:
+        """What a document at whose top one file says it all would say; raise `BadFile` where the document is none."""
         self.document()
         origins = Origins()
-        return Merged(self._whole(origins), origins)
+        whole = self._whole(origins)
+        for name, value in sorted(whole.items(), key=lambda item: item[0] not in OWN):
+            said = [name, *origins.below(name)]
+            layers = {index for path in said for index in self._saying(path, is_mapping=isinstance(value, dict))}
+            yield Field(name, value, [self.layers[index].path for index in sorted(layers)])
 
-    def saying(self, path: str) -> list[Layer]:
-        """The layers that say something of what stands at *path* of the merged values, the lowest first."""
-        return [layer for layer in self.layers if says(layer.values, path)]
+    def _saying(self, path: str, *, is_mapping: bool) -> list[int]:
+        """The layers that say what stands at *path*: all that say something of a mapping, else the one that decides."""
+        found = [index for index, values in enumerate(self._values()) if says(values, path)]
+        return found if is_mapping else found[-1:]
 
     def _whole(self, origins: Origins) -> dict[str, Any]:
         return tell_root(merged(self._values()), origins)

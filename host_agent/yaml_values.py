@@ -161,6 +161,11 @@ def _check_depth(events: Iterable[yaml.Event]) -> None:
             depth -= 1
 
 
+def core_tag(text: str) -> str:
+    """The tag of the plain scalar *text* in YAML 1.2's core schema."""
+    return _PREFIX + next((tag for pattern, tag in _CORE if pattern.fullmatch(text)), "str")
+
+
 @cache
 def _loader() -> type[yaml.SafeLoader]:
     import yaml
@@ -175,7 +180,7 @@ def _loader() -> type[yaml.SafeLoader]:
 
         def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
             if kind is yaml.ScalarNode and implicit[0] and value is not None:
-                return _PREFIX + next((tag for pattern, tag in _CORE if pattern.fullmatch(value)), "str")
+                return core_tag(value)
             return _PREFIX + {yaml.ScalarNode: "str", yaml.SequenceNode: "seq", yaml.MappingNode: "map"}[kind]
 
     return CoreLoader  # type: ignore[return-value]  # the C loader has the interface, not the class

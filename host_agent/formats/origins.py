@@ -26,3 +26,8 @@ class Origins:
             if len(known) > len(best) and path.startswith(known) and path[len(known) : len(known) + 1] in ("", ".", "["):
                 best = known
         return self._origin[best] if best else self._origin.get("", path)
+
+    def below(self, path: str) -> list[str]:
+        """Where all came from that was moved to *path* or below it."""
+        at = len(path)
+        return [origin for known, origin in self._origin.items() if known[:at] == path and known[at : at + 1] in ("", ".", "[")]

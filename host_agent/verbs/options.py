@@ -6,10 +6,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from host_agent.install import STATE
+from host_agent.install import DOCUMENTS, STATE
 from pv_channel import CHANNEL_NAME
+
+if TYPE_CHECKING:
+    from host_agent.layers import Choice
 
 ROOT: Final = Path("/")
 
@@ -17,6 +20,20 @@ ROOT: Final = Path("/")
 def state(verb: argparse.ArgumentParser) -> None:
     """``--state``."""
     verb.add_argument("--state", type=Path, default=ROOT / STATE, metavar="DIR", help="keys and ledger (default: %(default)s)")
+
+
+def documents(verb: argparse.ArgumentParser) -> None:
+    """``--documents``, for a verb that takes files: None where it is not given; see `layers_by`."""
+    words = f"the directory of the VMs' documents, beside which defaults and groups are (default: {ROOT / DOCUMENTS})"
+    verb.add_argument("--documents", type=Path, metavar="DIR", help=words)
+
+
+def layers_by(arguments: argparse.Namespace) -> Choice:
+    """What lies below a file, by ``--documents``: given, it is for every file, else for those that lie in the default one."""
+    from host_agent.layers import Choice
+
+    given: Path | None = arguments.documents
+    return Choice(given or ROOT / DOCUMENTS, everywhere=given is not None)
 
 
 def channel(verb: argparse.ArgumentParser) -> None:

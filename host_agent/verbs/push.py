@@ -48,6 +48,7 @@ def describe(verb: ArgumentParser) -> None:
     verb.add_argument("--no-wait", action="store_true", help=no_wait)
     how_long = "give up after S seconds (default: %(default)g)"
     verb.add_argument("--timeout", type=options.seconds, default=PUSH_SECONDS, metavar="S", help=how_long)
+    options.documents(verb)
     options.channel(verb)
     options.state(verb)
     options.as_json(verb)
@@ -95,14 +96,17 @@ def _endpoint_of(arguments: Namespace, what: Wanted) -> Endpoint:
 
 
 def _wanted_by(arguments: Namespace) -> Wanted:
-    """What is asked for on the command line, with the VM's name: its socket's, as `serve` would call it."""
+    """What is asked for on the command line, with the VM's name: its socket's or file's, as `serve` would call it."""
     if arguments.uuid is not None:
         try:
             uuid_bytes(arguments.uuid)
         except LocalError as exc:
             raise HostError(f"--uuid {printable(arguments.uuid)}: {exc}") from None
-    name = str(arguments.pty) if arguments.socket is None else arguments.socket.name.removesuffix(SUFFIX)
-    return wanted(read(arguments.file), arguments.file, printable(name, MAX_NAME), arguments.uuid)
+    name = arguments.file.stem if arguments.pty is None else str(arguments.pty)
+    if arguments.socket is not None:
+        name = arguments.socket.name.removesuffix(SUFFIX)
+    document = read(arguments.file, options.layers_by(arguments).layers(arguments.file))
+    return wanted(document, arguments.file, printable(name, MAX_NAME), arguments.uuid)
 
 
 def _show_ending(ending: Ending, what: Wanted, seconds: float, *, as_json: bool) -> None:

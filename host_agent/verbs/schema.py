@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`pv-host-agent schema`: print the JSON Schema of a document, for editors."""
+"""`pv-host-agent schema`: print the JSON Schema of what operators write, for editors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 
 def describe(verb: ArgumentParser) -> None:
-    """It has no arguments."""
+    """Its arguments."""
     verb.description = (
-        "Print the JSON Schema (2020-12) of a document as an operator writes it. An editor that knows YAML schemas completes and"
-        " checks documents that begin with the line '# yaml-language-server: $schema=FILE'."
+        "Print the JSON Schema (2020-12) of a VM's own file as an operator writes it. An editor that knows YAML schemas completes"
+        " and checks files that begin with the line '# yaml-language-server: $schema=FILE'."
     )
+    verb.add_argument("--layer", action="store_true", help="the schema of defaults and of groups, in place of a VM's own file")
 
 
 def run(arguments: Namespace) -> int:

@@ -33,6 +33,8 @@ GOOD = read("documents-good")
 BAD = [case for case in read("documents-bad") if "json" in case]
 #: What msgspec says of a wrong type, range or field: a schema can say it too.
 SAYABLE = re.compile(r"Expected `|unknown field|missing required|Invalid enum|got int$")
+#: What defaults or a group may say is not missing in a VM's own file, and null takes away.
+MENDABLE = re.compile("network without a version|a VLAN without .*|generation null")
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -90,7 +92,7 @@ def test_every_bad_document_whose_fault_a_schema_can_say_does_not_validate(case:
         values = json.loads(case["json"])
     except (ValueError, RecursionError):
         return
-    if SAYABLE.search(case["problem"]):
+    if SAYABLE.search(case["problem"]) and not MENDABLE.fullmatch(case["case"]):
         assert errors(values) != []
 
 

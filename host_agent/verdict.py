@@ -117,7 +117,7 @@ def _answer(vm: Stands, asked: Asked) -> Judged | None:
         return _waiting(vm.detail or "to be sent")
     if vm.is_answered_badly:
         return _failed(_of_answer(vm))
-    if not vm.generation_sent == vm.generation_items == vm.generation_applied:
+    if not vm.generation_sent == vm.generation_items == vm.generation_applied > 0:
         return _waiting(vm.detail or "the guest is at work")
     if vm.generation_applied < asked.generation:
         return _waiting(_because(f"generation {vm.generation_applied} is in force, not {asked.generation}", vm))

@@ -16,8 +16,8 @@ def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     verb.description = (
         "Watch VMs come up. On a terminal: a table that is drawn anew, first those that went wrong or are on their way, with a"
-        " mark for each item of a document that was begun and the time that it takes, and below it how many stand where. Elsewhere:"
-        " a line for each change. Nothing is asked of the service or a guest, and a thousand VMs cost little."
+        " mark for each item of a document that was begun and the time that it takes, and below it how many stand where."
+        " Elsewhere: a line for each change. Nothing is asked of the service or a guest, and a thousand VMs cost little."
     )
     verb.add_argument("vms", nargs="*", metavar="VM", help="a VM's name or uuid (default: all)")
     ends = "end as 'wait' does: when all are what their documents say, or one will not be"

@@ -9,6 +9,7 @@ import pytest
 
 from host_agent.ledger import Ledger
 from tests.host.fakes import FakeGuest
+from tests.host.records import Operator
 from tests.host.talk import UUID, Talk
 
 if TYPE_CHECKING:
@@ -34,3 +35,9 @@ def ledger(state: Path) -> Iterator[Ledger]:
 def talk(ledger: Ledger, state: Path) -> Talk:
     """With a guest that was never met."""
     return Talk(ledger, state, FakeGuest(uuid=UUID))
+
+
+@pytest.fixture
+def operator(state: Path, capsys: pytest.CaptureFixture[str]) -> Operator:
+    """Who says verbs on the ledger's directory."""
+    return Operator(state, capsys)

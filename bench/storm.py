@@ -115,6 +115,7 @@ async def provision(descriptors: list[int], scratch: Path) -> float:
     took = time.process_time() - began
     for drive in drives:
         drive.end("done")
+    await asyncio.sleep(0)  # what that put on record is committed first
     ledger.close()
     return took / len(descriptors)
 

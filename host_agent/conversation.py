@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from host_agent.delivery import Delivery
 from host_agent.generation import InForce
 from host_agent.judgement import judge, refusal_text
+from host_agent.machine import Machine
 from host_agent.notices import Notice, What
-from host_agent.standing import State
+from host_agent.standing import Moment, State
+from host_agent.tally import Tally
 from host_agent.timing import DEFAULT, Timing
+from host_agent.who import SERVICE
 from pv_channel.errors import PeerError
 from pv_channel.messages import Ping, Pong
 from pv_channel.session import FromGuest, Heard, Host, Lost, Refused, Sealed
@@ -46,6 +51,7 @@ class Conversation:
         *,
         now: float,
         timing: Timing = DEFAULT,
+        who: str = SERVICE,
         dry_run: bool = False,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -55,10 +61,16 @@ class Conversation:
         self.next_deadline = now
         self.was_sealed = False
         self._wanted, self._ledger, self._tell, self._timing = wanted, ledger, tell, timing
+        self._key = wanted.key
         self._greetings = 0
+        self._has_greeted = False
         self._greeted_at = now - timing.between_greetings
         self._dry_run = dry_run
-        self._delivery = Delivery(wanted, ledger, tell, self._say, timing, dry_run=dry_run)
+        self._who = who
+        self._delivery = Delivery(wanted, ledger, tell, self._say, timing, who=who, dry_run=dry_run)
+        self._machine = Machine(self._key, ledger, tell, now)
+        self._tally = Tally(self.end)
+        self._next_count = now + timing.ping_every
         self._pings = 0
         self._ping_open = False
         self._asking_whether_in_force = False
@@ -68,6 +80,19 @@ class Conversation:
         self._wanted = self._delivery.wanted = wanted
         if self.end.state is End.SEALED and not self._delivery.under_way:
             self._deliver(now)
+
+    def again(self, now: float) -> None:
+        """If an operator wants all of it applied again, do that: now if it can be said now, else as soon as it can."""
+        if not self._dry_run and self._ledger.wants_reprovisioning(self._key):
+            self._delivery.again()
+            if self.end.state is End.SEALED and not self._delivery.under_way:
+                self._deliver(now)
+
+    def be(self, identity: Identity, now: float) -> None:
+        """This host is *identity* from now on. A live session goes on as it is; a guest that has not answered is greeted anew."""
+        self.end.be(identity.key, identity.certificate)
+        if self.end.state is not End.SEALED:
+            self.next_deadline = min(self.next_deadline, max(now, self._greeted_at + self._timing.between_greetings))
 
     def to_look_at(self) -> Asked | None:
         """What dom0 has to look at before the guest's network may stay, once; `decided` is to be told what was seen."""
@@ -108,14 +133,25 @@ class Conversation:
         if self.end.state is End.SEALED:
             self.end.abandon("leaving")
 
+    def over(self, why: str) -> None:
+        """The stream is over, because of *why*."""
+        self._count()
+        if self._has_greeted:
+            self._moment(Moment.LOST, why)
+
     def _greet(self, now: float, backlog: int) -> None:
         """Greet, unless the last greeting still lies unread: a guest that was off must not find hours of them."""
         if backlog == 0:
             self.end.greet()
             self._greeted_at = now
             if self._greetings == 0:
+                self._has_greeted = True
+                self._moment(Moment.GREETING)
                 self._stand(State.GREETING, "the guest has not answered yet")
                 self._tell(Notice(What.GREETING, "greeting the guest"))
+        if now >= self._next_count:
+            self._next_count = now + self._timing.ping_every
+            self._count()
         self._greet_later(now)
 
     def _greet_later(self, now: float) -> None:
@@ -129,7 +165,7 @@ class Conversation:
     def _take(self, event: HostEvent, now: float) -> None:
         match event:
             case FromGuest(message):
-                self._ledger.heard(self._wanted.key)
+                self._ledger.heard(self._key)
                 self._hear(message, now)
             case Sealed(guest_key, hello):
                 if self.end.state is not End.SEALED:
@@ -146,20 +182,26 @@ class Conversation:
     def _meet(self, guest_key: bytes, hello: Hello, now: float) -> None:
         """A guest proved that it holds *guest_key*; nothing of the document leaves unless that is the right one."""
         wanted = self._wanted
-        meeting = self._ledger.meet(wanted.key, wanted.name, guest_key)
-        judgement = judge(wanted.key, guest_key, meeting)
+        meeting = self._ledger.meet(self._key, wanted.name, guest_key, counts=not self._dry_run)
+        judgement = judge(self._key, guest_key, meeting)
         if judgement.blocked is not None:
-            self._ledger.block(wanted.key, judgement.blocked.value, judgement.rival_key, judgement.text)
+            if meeting.known.rival_key is None:  # a guest can have the same said again and again
+                self._ledger.audit(self._key, self._who, judgement.text)
+            self._ledger.block(self._key, judgement.blocked.value, judgement.rival_key, judgement.text)
             self.end.abandon(judgement.text)
             self.next_deadline = now + self._timing.after_refusal
             self._tell(Notice(judgement.blocked, judgement.text))
             return
+        shown = fingerprint(guest_key)
         if judgement.pin:
-            self._ledger.pin(wanted.key, guest_key)
+            self._ledger.pin(self._key, guest_key)
+            self._ledger.audit(self._key, self._who, f"pinned the guest's key {shown}, met for the first time")
         self.was_sealed = True
         how = "met for the first time, and pinned" if judgement.pin else "as pinned"
+        self._moment(Moment.SEALED, how)
         agent = printable(hello.agent, 32)
-        self._tell(Notice(What.MET, f"sealed with the guest's key {fingerprint(guest_key)}, {how}; its agent is {agent}"))
+        text = f"sealed with the guest's key {shown}, {how}; its agent is {agent}"
+        self._tell(Notice(What.MET, text, is_first=judgement.pin))
         self._delivery.begin(InForce(hello.instance_id, hello.generation, hello.digest), meeting.known, agent)
         self._deliver(now)
 
@@ -186,19 +228,30 @@ class Conversation:
     def _hear(self, message: GuestMessage, now: float) -> None:
         if isinstance(message, Pong):
             if message.n == self._pings and self._ping_open:
-                self._ping_open = False
-                self.next_deadline = now + self._timing.ping_every
-                if self._asking_whether_in_force:
-                    self._asking_whether_in_force = False
-                    self._greetings = 0
-                    self._delivery.still_there()
+                self._is_there(message, now)
         elif self._delivery.hear(message, now):
             self._greetings = 0
-            self.next_deadline = now + self._timing.ping_every
+            self.next_deadline = now + self._timing.first_ping
+            self._count()
             if self._delivery.has_more and self.end.state is End.SEALED:
                 self._deliver(now)
         elif self._delivery.under_way:
             self.next_deadline = self._delivery.deadline
+
+    def _is_there(self, pong: Pong, now: float) -> None:
+        """The guest is there, and says what it is where that is news."""
+        self._ping_open = False
+        self.next_deadline = now + self._timing.ping_every
+        if not self._dry_run:
+            self._count()
+            self._ledger.heartbeat(self._key)
+            if pong.facts is not msgspec.UNSET:
+                self._machine.hear(pong.facts, now)
+        if self._asking_whether_in_force:
+            self._asking_whether_in_force = False
+            self._greetings = 0
+            self.next_deadline = now + self._timing.first_ping
+            self._delivery.still_there()
 
     def _refused(self, refused: Refused, now: float) -> None:
         text = refusal_text(refused, self._wanted)
@@ -212,13 +265,25 @@ class Conversation:
         self._ping_open = False
         text = f"the session ended: {printable(reason, 200)}"
         self._stand(State.GREETING, text)
+        self._moment(Moment.LOST, printable(reason, 200))
         self._tell(Notice(What.LOST, text))
         if self._greetings == 0:
             self._greet_soon()
         else:
             self._greet_later(now)
 
+    def _count(self) -> None:
+        """Put on record how many lines were dropped since the last time."""
+        counted = self._tally.growth()
+        if counted is not None and not self._dry_run:
+            self._ledger.counted(self._key, counted)
+
+    def _moment(self, what: str, detail: str = "") -> None:
+        """On record, unless this is only to see what would be."""
+        if not self._dry_run:
+            self._ledger.moment(self._key, what, detail)
+
     def _stand(self, state: str, text: str) -> None:
         """On record, unless this is only to see what would be."""
         if not self._dry_run:
-            self._ledger.stand(self._wanted.key, state, text)
+            self._ledger.stand(self._key, state, text)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from host_agent.confirmation import Verdict
     from host_agent.conversation import Conversation
     from host_agent.document_file import Wanted
+    from host_agent.keys import Identity
     from host_agent.ledger import Ledger
 
 #: Read at once from one VM, so that one that floods does not keep the others waiting.
@@ -38,6 +39,8 @@ class Batch:
         self._ledger, self._loop = ledger, loop
         self._drives: set[Drive] = set()
         self._trouble: LedgerTrouble | None = None
+        #: Why the last commit failed, if it did.
+        self.last_trouble: LedgerTrouble | None = None
         self._scheduled = False
 
     def add(self, drive: Drive) -> None:
@@ -71,6 +74,7 @@ class Batch:
         except LedgerTrouble as exc:
             trouble = exc
             self._ledger.abandon()
+        self.last_trouble = trouble
         for drive in drives:
             if trouble is None:
                 drive.write()
@@ -112,6 +116,12 @@ class Drive:
             self._guarded(lambda: self.conversation.want(wanted, self._loop.time()))
             self.poke()
 
+    def be(self, identity: Identity) -> None:
+        """This host is *identity* from now on."""
+        if self._open:
+            self._guarded(lambda: self.conversation.be(identity, self._loop.time()))
+            self.poke()
+
     def leave(self, why: str) -> None:
         """End the stream of our own accord; bytes that the guest sent and we do not acknowledge would leave it less room."""
         if self._open:
@@ -129,6 +139,7 @@ class Drive:
         self._looks.end()
         if self._timer is not None:
             self._timer.cancel()
+        self._batch.write(lambda _: self.conversation.over(str(why)))
         os.close(self._descriptor)
         if self.closed.done():  # cancelled, with the task that waited for it
             return

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from host_agent.ledger import Called
+
 if TYPE_CHECKING:
-    from host_agent.document_file import Wanted
-    from host_agent.ledger import Ledger
     from pv_channel.document import Document
 
 
@@ -38,6 +38,6 @@ def is_certified(document: Document) -> bool:
     return any(getattr(keys, f"{kind}_certificate") is not msgspec.UNSET for kind in ("ed25519", "ecdsa", "rsa"))
 
 
-def remember(ledger: Ledger, wanted: Wanted) -> None:
-    """What *wanted*, which is in force, says of it goes on record."""
-    ledger.answers_to(wanted.key, names_of(wanted.document), certified=is_certified(wanted.document))
+def called(document: Document) -> Called:
+    """What the VM whose *document* is in force is called."""
+    return Called(names_of(document), is_certified(document))

@@ -15,16 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from host_agent.files import PRIVATE_FILE, private_directory
-from host_agent.ledger_schema import (
-    AUDITS_KEPT,
-    BUSY_SECONDS,
-    EVENTS_KEPT,
-    FILE_NAME,
-    MOMENTS_KEPT,
-    RUNS_KEPT,
-    prepare,
-    trouble,
-)
+from host_agent.gathered import Gathered
+from host_agent.ledger_schema import AUDITS_KEPT, BUSY_SECONDS, FILE_NAME, VERSION, prepare, trouble
 from host_agent.standing import Moment, State
 from pv_channel.messages import MAX_ITEMS, Outcome
 
@@ -38,11 +30,18 @@ if TYPE_CHECKING:
 HEARD_EVERY_SECONDS: Final = 5.0
 #: A detail or an event: a sentence with two fingerprints in it.
 _MAX_TEXT: Final = 500
+_HOST_KEYS: Final = "host-keys"
+#: The entries of a VM's audit trail, behind those that it has under its other name.
+_TRAIL: Final = (
+    f"INSERT OR REPLACE INTO audit SELECT vm.key, (vm.audits + slot) % {AUDITS_KEPT}, at, who, what FROM audit, vm"  # noqa: S608
+    " WHERE vm.key=? AND audit.key=?"
+)
+_BAD: Final = (Outcome.FAILED, Outcome.REFUSED)
 _NEW_ITEM: Final = "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)"
 #: What goes with a VM that turns out to be known by another name.
 _KEPT: Final = (
     "guest_key, rival_key, first_met, instance_id, generation_sent, digest_sent, generation_applied, outcome, host_keys, names,"
-    " certified, generation_items"
+    " certified, generation_items, facts"
 )
 _KNOWN: Final = "guest_key, rival_key, instance_id, generation_sent, digest_sent, generation_items, reprovision"
 #: Where a VM stands whose items are on record: a part of what is in force may have failed later.
@@ -74,6 +73,17 @@ class Counted(NamedTuple):
     stale: int = 0
 
 
+class Called(NamedTuple):
+    """What an ssh client may call a VM; *certified* is whether its host keys come with certificates."""
+
+    names: list[str]
+    certified: bool
+
+    def values(self) -> tuple[str, bool]:
+        """As they stand in the ledger."""
+        return json.dumps(self.names), self.certified
+
+
 class Meeting(NamedTuple):
     """The VM as the ledger knows it, and which other VM (by its key in the ledger) has the same guest key, if one has."""
 
@@ -88,6 +98,7 @@ class Ledger:
         self.path = path
         self._db, self._wall = db, wall
         self._durable = False
+        self._gathered = Gathered(self._latest_run)
         self._heard: set[str] = set()
         self._beaten: set[str] = set()
         self._heard_written = 0.0
@@ -106,13 +117,15 @@ class Ledger:
         return cls(path, db, wall)
 
     def close(self) -> None:
-        """Commit and let go."""
+        """Commit, move it all into the file itself as far as readers allow, and let go."""
         self._heard_written = 0.0
         self.commit()
+        self._run("PRAGMA wal_checkpoint(PASSIVE)")
         self._db.close()
 
     def commit(self) -> None:
         """Put everything written so far on record: what depends on it may be sent after this, and not before."""
+        self._gathered.write(self._do_all)
         if (self._heard or self._beaten) and self._wall() - self._heard_written >= HEARD_EVERY_SECONDS:
             self._write_heard()
         if self._db.in_transaction:
@@ -123,8 +136,24 @@ class Ledger:
 
     def abandon(self) -> None:
         """Forget what was written since the last commit: it could not be recorded, so nothing may be sent on its account."""
+        self._gathered.abandon()
         if self._db.in_transaction:
             self._db.rollback()
+
+    def prove(self) -> None:
+        """Write something that changes nothing, to see whether the ledger takes it."""
+        if not self._db.in_transaction:
+            self._run("BEGIN IMMEDIATE")
+        self._run(f"PRAGMA user_version = {VERSION}")
+
+    def states(self) -> dict[str, str]:
+        """Where each VM stands."""
+        return dict(self._run("SELECT key, state FROM vm").fetchall())
+
+    @property
+    def changes(self) -> int:
+        """Grows with all that is written."""
+        return self._db.total_changes
 
     def want(self, key: str, name: str, generation: int | None, digest: str) -> None:
         """A VM is to become what *digest* says, as *generation* if the document names one."""
@@ -155,12 +184,14 @@ class Ledger:
         """The VM's guest said something authentic now."""
         self._heard.add(key)
 
-    def meet(self, key: str, name: str, guest_key: bytes) -> Meeting:
-        """What is known of the VM *key*, whose guest has just proven that it holds *guest_key*.
+    def meet(self, key: str, name: str, guest_key: bytes, *, counts: bool = True) -> Meeting:
+        """What is known of the VM *key*, whose guest has just proven that it holds *guest_key*: a session that *counts* or not.
 
         A VM first met by its name and now by its uuid, or the other way round, is the same VM.
         """
         self._ensure(key, name)
+        if counts:
+            self._gathered.session(key)
         shared = None
         for other, other_name in self._run("SELECT key, name FROM vm WHERE guest_key=? AND key!=?", (guest_key, key)).fetchall():
             if other_name == name and name in (key, other):
@@ -207,25 +238,28 @@ class Ledger:
         )
         self._do(_STANDS, (State.DEGRADED, State.READY, key))
 
-    def settle(self, key: str, generation: int, result: Result, agent: str, *, applied: bool) -> None:
-        """The guest answered for *generation*, item by item; *applied* is whether that is in force now.
+    def settle(
+        self, key: str, generation: int, result: Result, agent: str, *, applied: bool, called: Called | None = None
+    ) -> None:
+        """The guest answered for *generation*, item by item; *applied* is whether that is in force now, and it is *called* so.
 
         Where it names no ssh host keys, as in a refusal, those that it named before stay on record.
         """
         now = self._wall()
         host_keys = json.dumps(result.host_keys) if result.host_keys else None
+        degraded = applied and any(item.outcome in _BAD for item in result.items)
         self._do(
             "UPDATE vm SET generation_applied=CASE WHEN ? THEN ? ELSE generation_applied END, generation_items=?, outcome=?,"
-            " reason=?, path=?, result_detail=?, host_keys=coalesce(?, host_keys), agent=?, milliseconds=?, detail='', since=?,"
-            " last_heard=? WHERE key=?",
+            " reason=?, path=?, result_detail=?, host_keys=coalesce(?, host_keys), agent=?, milliseconds=?, state=?, detail='',"
+            " since=?, last_heard=?, names=coalesce(?, names), certified=coalesce(?, certified) WHERE key=?",
             (
                 applied, generation, generation, result.outcome.value, _word(result.reason), result.path, result.detail,
-                host_keys, agent, result.milliseconds, now, now, key,
+                host_keys, agent, result.milliseconds, State.DEGRADED if degraded else State.READY, now, now,
+                *((None, None) if called is None else called.values()), key,
             ),
         )  # fmt: skip
         self._do("DELETE FROM item WHERE key=?", (key,))
         self._do_all(_NEW_ITEM, [(key, number, *_item(item)) for number, item in enumerate(result.items)])
-        self._do(_STANDS, (State.DEGRADED, State.READY, key))
 
     def report(self, key: str, generation: int, items: list[ItemResult]) -> bool:
         """The guest says what became later of *items* of *generation*; whether that is news.
@@ -250,8 +284,7 @@ class Ledger:
 
     def seen(self, key: str, domid: int | None, channel: str) -> None:
         """The VM's channel is there, as *channel*, in the domain *domid* where one is known: the first moment of a run."""
-        self._do("UPDATE vm SET domid=?, channel=?, run=run+1 WHERE key=?", (domid, channel[:_MAX_TEXT], key))
-        self._do("DELETE FROM moment WHERE key=? AND run <= (SELECT run FROM vm WHERE key=?) - ?", (key, key, RUNS_KEPT))
+        self._do("UPDATE vm SET domid=?, channel=? WHERE key=?", (domid, channel[:_MAX_TEXT], key))
         self.moment(key, Moment.SEEN, channel)
 
     def gone(self, key: str) -> None:
@@ -259,21 +292,29 @@ class Ledger:
         self._do("UPDATE vm SET domid=NULL WHERE key=?", (key,))
 
     def moment(self, key: str, what: str, detail: str = "") -> None:
-        """A step of the VM's run, *what* being one of `Moment`; past `MOMENTS_KEPT` of them it is not kept."""
-        self._do(
-            "INSERT INTO moment SELECT key, run, n, ?, ?, ? FROM (SELECT key, run, (SELECT count(*) FROM moment"
-            " WHERE moment.key=vm.key AND moment.run=vm.run) AS n FROM vm WHERE key=?) WHERE n < ?",
-            (self._wall(), what, detail[:_MAX_TEXT], key, MOMENTS_KEPT),
-        )
+        """A step of the VM's run, *what* being one of `Moment`; past `MOMENTS_KEPT` of them it is not kept.
 
-    def facts(self, key: str, facts: Facts) -> None:
-        """What the guest says of its machine now; its host keys too, where it names any."""
+        A greeting or a document that follows upon what has come to its end begins another run.
+        """
+        self._gathered.moment(key, self._wall(), what, detail[:_MAX_TEXT])
+
+    def facts(self, key: str, facts: Facts) -> list[str]:
+        """What the guest says of its machine now; which of it is news, by the names of the fields.
+
+        Where it names no ssh host keys, those that it named before stay on record.
+        """
+        row = self._run("SELECT facts, host_keys FROM vm WHERE key=?", (key,)).fetchone()
+        if row is None:
+            return []
         values = msgspec.to_builtins(facts)
-        host_keys = values.pop("host-keys", None)
-        self._do(
-            "UPDATE vm SET facts=?, host_keys=coalesce(?, host_keys) WHERE key=?",
-            (json.dumps(values), json.dumps(host_keys) if host_keys else None, key),
-        )
+        host_keys = values.pop(_HOST_KEYS, None) or json.loads(row[1])
+        known = json.loads(row[0])
+        news = sorted(name for name in values.keys() | known.keys() if values.get(name) != known.get(name))
+        if host_keys != json.loads(row[1]):
+            news.append(_HOST_KEYS)
+        if news:
+            self._do("UPDATE vm SET facts=?, host_keys=? WHERE key=?", (json.dumps(values), json.dumps(host_keys), key))
+        return news
 
     def heartbeat(self, key: str) -> None:
         """The guest answered now whether it is there."""
@@ -281,35 +322,42 @@ class Ledger:
 
     def counted(self, key: str, counted: Counted) -> None:
         """So many more lines were dropped."""
-        self._do("UPDATE vm SET dropped=dropped+?, echoed=echoed+?, stale=stale+? WHERE key=?", (*counted, key))
+        self._gathered.counted(key, counted)
 
     def audit(self, key: str, who: str, what: str) -> None:
         """*who* had *what* done to the VM; a VM's entries push out its own older ones."""
-        self._do(
-            "INSERT OR REPLACE INTO audit SELECT key, audits % ?, ?, ?, ? FROM vm WHERE key=?",
-            (AUDITS_KEPT, self._wall(), who[:_MAX_TEXT], what[:_MAX_TEXT], key),
-        )
-        self._do("UPDATE vm SET audits=audits+1 WHERE key=?", (key,))
+        self._gathered.audit(key, self._wall(), who[:_MAX_TEXT], what[:_MAX_TEXT])
+
+    def audit_once(self, key: str, who: str, what: str) -> None:
+        """The same of what a guest can bring about as often as it likes: not where the VM's entries have it already."""
+        entry = (key, who[:_MAX_TEXT], what[:_MAX_TEXT])
+        known = self._run("SELECT 1 FROM audit WHERE key=? AND who=? AND what=?", entry).fetchone()
+        if known is None and not self._gathered.has_audit(*entry):
+            self.audit(key, who, what)
 
     def ask_to_reprovision(self, key: str) -> None:
         """All that the VM's document says is to be applied again, as a new generation; done with once that is sent."""
         self._do("UPDATE vm SET reprovision=1 WHERE key=?", (key,))
 
+    def done_with_reprovisioning(self, key: str) -> None:
+        """That is not to be done any more."""
+        self._do("UPDATE vm SET reprovision=0 WHERE key=?", (key,))
+
+    def wants_reprovisioning(self, key: str) -> bool:
+        """Whether that was asked for the VM."""
+        return self._run("SELECT 1 FROM vm WHERE key=? AND reprovision", (key,)).fetchone() is not None
+
     def to_reprovision(self) -> list[str]:
         """The keys of the VMs for which that was asked."""
         return [str(key) for (key,) in self._run("SELECT key FROM vm WHERE reprovision").fetchall()]
 
-    def answers_to(self, key: str, names: list[str], *, certified: bool) -> None:
-        """What an ssh client may call the VM from now on; *certified* is whether its host keys come with certificates."""
-        self._do("UPDATE vm SET names=?, certified=? WHERE key=?", (json.dumps(names), certified, key))
+    def is_called(self, key: str, called: Called) -> None:
+        """What an ssh client may call the VM from now on."""
+        self._do("UPDATE vm SET names=?, certified=? WHERE key=?", (*called.values(), key))
 
     def event(self, key: str, text: str) -> None:
         """Something an operator may want to read later. A VM's events push out its own older ones, never another VM's."""
-        self._do(
-            "INSERT OR REPLACE INTO event SELECT key, events % ?, ?, ? FROM vm WHERE key=?",
-            (EVENTS_KEPT, self._wall(), text[:_MAX_TEXT], key),
-        )
-        self._do("UPDATE vm SET events=events+1 WHERE key=?", (key,))
+        self._gathered.event(key, self._wall(), text[:_MAX_TEXT])
 
     def forget_key(self, key: str) -> bool:
         """Forget the guest's key and any quarrel over it, another VM's over the same key included; whether there was one."""
@@ -326,11 +374,18 @@ class Ledger:
 
     def _adopt(self, key: str, other: str) -> None:
         """What is known of *other* is known of *key* from now on."""
+        self._gathered.write(self._do_all)
         self._do(f"UPDATE vm SET ({_KEPT}) = (SELECT {_KEPT} FROM vm WHERE key=?) WHERE key=?", (other, key))  # noqa: S608 -- ours
         self._do("DELETE FROM item WHERE key=?", (key,))
         self._do("UPDATE item SET key=? WHERE key=?", (key, other))
-        self._do("DELETE FROM event WHERE key=?", (other,))
-        self._do("DELETE FROM vm WHERE key=?", (other,))
+        self._do(_TRAIL, (key, other))
+        self._do("UPDATE vm SET audits=audits+(SELECT audits FROM vm WHERE key=?) WHERE key=?", (other, key))
+        for table in ("event", "moment", "audit", "vm"):
+            self._do(f"DELETE FROM {table} WHERE key=?", (other,))  # noqa: S608 -- ours
+
+    def _latest_run(self, key: str) -> int | None:
+        row = self._run("SELECT run FROM vm WHERE key=?", (key,)).fetchone()
+        return None if row is None else int(row[0])
 
     def _ensure(self, key: str, name: str) -> None:
         self._do("INSERT INTO vm (key, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, name))

@@ -33,6 +33,8 @@ class What(Enum):
     REJECTED = "rejected"
     SETTLED = "settled"
     REPORTED = "reported"
+    FACTS = "facts"
+    NOT_AGAIN = "not-again"
     PLANNED = "planned"
     LOST = "lost"
 
@@ -84,3 +86,7 @@ class Notice(NamedTuple):
     refusal: Refusal | None = None
     reported: list[ItemResult] | None = None
     planned: Planned | None = None
+    #: Which generation it is about, where it is about one.
+    generation: int = 0
+    #: A guest that was never met before.
+    is_first: bool = False

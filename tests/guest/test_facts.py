@@ -90,7 +90,7 @@ def test_what_a_machine_says_of_itself_always_fits_its_message(machine: Machine,
 def test_the_keys_are_those_that_are_there_now(machine: Machine) -> None:
     provisioner = machine.provisioner()
     assert provisioner.facts().host_keys == []
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", machine.directory("etc/ssh") / "key"]
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", f"{machine.directory('etc/ssh')}/key"]
     subprocess.run(command, check=True)
     line = machine.read("etc/ssh/key.pub")
     machine.write("etc/ssh/ssh_host_ed25519_key.pub", line.encode())

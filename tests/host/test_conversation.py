@@ -364,7 +364,7 @@ def test_the_ledger_says_what_is_sent_before_it_is_sent(talk: Talk) -> None:
 def test_ping_numbers_are_answered_only_once(talk: Talk) -> None:
     talk.begin()
     talk.run()
-    talk.pass_time(TIMING.ping_every)
+    talk.pass_time(TIMING.first_ping)
     asked: list[Ping] = []
     talk.guest.answer = lambda message, end: asked.append(message) if isinstance(message, Ping) else None
     talk.pass_time(TIMING.ping_every)

@@ -14,8 +14,8 @@ import pytest
 from host_agent import ledger_schema
 from host_agent.__main__ import main
 from host_agent.document_file import Wanted, wanted
-from host_agent.host_names import is_certified, names_of, remember
-from host_agent.ledger import Ledger
+from host_agent.host_names import called, is_certified, names_of
+from host_agent.ledger import Called, Ledger
 from host_agent.status import View
 from pv_channel.document import from_values
 from pv_channel.messages import ItemResult, Outcome, Provision, Result
@@ -58,7 +58,7 @@ class Dom0:
         outcome = Outcome.APPLIED if good else Outcome.REFUSED
         ledger.settle(what.key, 1, Result(1, outcome, [ItemResult("hostname", outcome)], host_keys), "0.1.0", applied=good)
         if good:
-            remember(ledger, what)
+            ledger.is_called(what.key, called(what.document))
         ledger.close()
 
     def wanted(self, name: str, values: dict[str, object]) -> Wanted:
@@ -167,7 +167,7 @@ def test_hashed_lines_hold_one_name_each_under_a_salt_of_its_own(dom0: Dom0) -> 
 def certify(dom0: Dom0, vm: str) -> None:
     """*vm*'s document has a host certificate."""
     ledger = Ledger.open(dom0.state)
-    ledger.answers_to(vm, ["web1"], certified=True)
+    ledger.is_called(vm, Called(["web1"], certified=True))
     ledger.close()
 
 

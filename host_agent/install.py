@@ -19,6 +19,7 @@ UNIT: Final = "pv-host-agent.service"
 #: What the unit in the distribution starts; `install` puts the path of the command that is running there.
 COMMAND_IN_UNIT: Final = "/usr/bin/pv-host-agent"
 DOCUMENTS: Final = "etc/pv-host-agent/documents"
+GROUPS: Final = "etc/pv-host-agent/groups"
 STATE: Final = "var/lib/pv-host-agent"
 SOCKETS: Final = "run/pv-channel"
 
@@ -28,7 +29,7 @@ def install(root: Path, command: str | None = None) -> Iterator[str]:
     source = shared_files() / "systemd" / UNIT
     try:
         unit = source.read_text("utf-8").replace(COMMAND_IN_UNIT, command or own_command())
-        for directory in (Path(DOCUMENTS).parent, Path(DOCUMENTS), Path(STATE), Path(SOCKETS)):
+        for directory in (Path(DOCUMENTS).parent, Path(DOCUMENTS), Path(GROUPS), Path(STATE), Path(SOCKETS)):
             path = root / directory
             if not path.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)

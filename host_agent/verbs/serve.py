@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.channel import claimed
 from host_agent.install import DOCUMENTS, SOCKETS
-from host_agent.keys import identify
+from host_agent.keys import existing, identify
 from host_agent.ledger import Ledger
 from host_agent.verbs import options
 
@@ -20,7 +20,7 @@ DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
 
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
-    documents = "NAME.yaml, NAME.yml or NAME.json per VM (default: %(default)s)"
+    documents = "NAME.yaml, NAME.yml or NAME.json per VM; beside it defaults.yaml and groups/ (default: %(default)s)"
     sockets = f"NAME.sock or NAME per VM, beside the channels that xenstore names; may be repeated (default: {DEFAULT_SOCKETS})"
     no_xenstore = "serve the sockets in directories alone, as on a machine without Xen"
     verb.add_argument("--documents", type=Path, default=options.ROOT / DOCUMENTS, metavar="DIR", help=documents)
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     channel = claimed(arguments.channel)
     sockets = arguments.sockets or [DEFAULT_SOCKETS]
     check_directories(arguments.documents, sockets)
-    identity = identify(arguments.state, log.info)
+    identify(arguments.state, log.info)
     allow_many_files()
     lock = hold(arguments.state)
     ledger = Ledger.open(arguments.state)

@@ -102,7 +102,8 @@ def test_install_puts_unit_and_private_directories_in_place_twice_the_same(
 ) -> None:
     for _ in range(2):
         assert main(["install", "--root", str(tmp_path)]) == 0
-    for directory in ("etc/pv-host-agent", "etc/pv-host-agent/documents", "var/lib/pv-host-agent", "run/pv-channel"):
+    configuration = ["etc/pv-host-agent", "etc/pv-host-agent/documents", "etc/pv-host-agent/groups"]
+    for directory in (*configuration, "var/lib/pv-host-agent", "run/pv-channel"):
         assert stat.S_IMODE((tmp_path / directory).stat().st_mode) == 0o700
     unit = (tmp_path / "etc/systemd/system/pv-host-agent.service").read_text()
     command = next(line for line in unit.splitlines() if line.startswith("ExecStart="))

@@ -68,7 +68,7 @@ def load_or_create(directory: Path, comment: str) -> tuple[Identity, bool]:
         created = True
     except FileExistsError:  # another of us was quicker
         created = False
-    return _existing(directory), created
+    return existing(directory), created
 
 
 def create_host_key(directory: Path, comment: str, *, replace: bool) -> KeyPair:
@@ -119,8 +119,12 @@ def sign_host_key(authority: Path, public: Path, *, label: str, issued: int) -> 
     return path, certificate
 
 
-def _existing(directory: Path) -> Identity:
-    identity = load(directory)
+def existing(directory: Path) -> Identity:
+    """This host's identity, which has been made; raise `BadFile` where it cannot be read, or is gone."""
+    try:
+        identity = load(directory)
+    except OSError as exc:
+        raise BadFile(f"{shown(exc.filename or directory)}: {exc.strerror}") from None
     if identity is None:
         raise BadFile(f"{shown(directory / HOST_KEY_NAME)}: was there and is gone; is something else using this directory?")
     return identity

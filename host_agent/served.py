@@ -5,24 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from host_agent.answer import why
 from host_agent.backoff import Backoff
 from host_agent.conversation import Conversation
 from host_agent.drive import Batch, Drive
 from host_agent.errors import LedgerTrouble, Unreachable, shown
+from host_agent.happenings import Happening
 from host_agent.notices import What
 from host_agent.peer import SQUATTED
 from host_agent.place import News, Place
 from host_agent.silence import Silence
 from host_agent.standing import Moment, State
 from host_agent.teller import Teller
+from host_agent.telling import telling
 from host_agent.whereabouts import Nowhere
 from host_agent.who import SERVICE
-from pv_channel.messages import Outcome
 from pv_channel.states import State as End
-from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,20 +30,16 @@ if TYPE_CHECKING:
     from host_agent.endpoint import Endpoint
     from host_agent.keys import Identity
     from host_agent.ledger import Ledger
-    from host_agent.notices import Notice, Settlement
+    from host_agent.notices import Notice
     from host_agent.timing import Timing
-
-#: What may come again and again without anything having changed, and is said once.
-_LEVEL: Final = {
-    What.LOST: logging.WARNING, What.REFUSED: logging.WARNING, What.KEY_CHANGED: logging.ERROR, What.KEY_SHARED: logging.ERROR,
-}  # fmt: skip
 
 
 class Dom0(NamedTuple):
     """What all VMs of this host share."""
 
     channel: bytes
-    identity: Identity
+    #: Who this host is now: its key may be read again.
+    identity: Callable[[], Identity]
     ledger: Ledger
     batch: Batch
     timing: Timing
@@ -62,6 +57,7 @@ class Served:
         self._wake = asyncio.Event()
         self._stands = ""
         self.teller = Teller(wanted.name, self._record, self._clock)
+        self._about(None)
 
     def want(self, wanted: Wanted) -> None:
         """The VM should become *wanted* from now on."""
@@ -70,12 +66,18 @@ class Served:
         if self._drive is not None:
             self._drive.want(wanted)
 
+    def be(self, identity: Identity) -> None:
+        """This host is *identity* from now on."""
+        if self._drive is not None:
+            self._drive.be(identity)
+
     def found(self, where: Endpoint | Nowhere) -> None:
         """The VM's channel is there now, or nowhere."""
         now, was_nowhere = self._clock(), isinstance(self._place.where, Nowhere)
         news = self._place.found(where, now)
         if isinstance(where, Nowhere):
             if news is News.GONE:
+                self._about(None)
                 self._write(lambda ledger: ledger.gone(self.wanted.key))
             if self._drive is None:
                 self._stand(State.UNREACHABLE, where.why, logging.WARNING if where.wrong else logging.INFO)
@@ -105,7 +107,7 @@ class Served:
             except Unreachable as exc:
                 self._unreachable(exc)
             except LedgerTrouble as exc:
-                self._stand(State.UNREACHABLE, str(exc), logging.ERROR)
+                self._stand(State.UNREACHABLE, str(exc), logging.DEBUG)  # it is every VM's: the service says it once
             await self._wait(backoff.next())
 
     async def _converse(self, where: Endpoint) -> bool:
@@ -136,7 +138,7 @@ class Served:
         elif self._silence is not None and not live:
             stands = self._silence.look(drive.backlog(), drive.conversation.end, now)
             if stands is not None:
-                self._stand(*stands, logging.INFO)
+                self._stand(*stands, logging.INFO, Happening.SILENT)
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -148,44 +150,47 @@ class Served:
     def _begin(self, now: float) -> Conversation:
         dom0 = self._dom0
         return Conversation(
-            self.wanted, dom0.channel, dom0.identity, dom0.ledger, self._hear, now=now, timing=dom0.timing
+            self.wanted, dom0.channel, dom0.identity(), dom0.ledger, self._hear, now=now, timing=dom0.timing
         )
 
     def _hear(self, notice: Notice) -> None:
         self._stands = ""
         if self._silence is not None and notice.what is not What.GREETING:
             self._silence.heard(self._clock(), over=notice.what is What.LOST)
-        if notice.settlement is not None:
-            self.teller.tell(*_of_settlement(notice.text, notice.settlement))
-        elif notice.reported is not None:
-            failed = any(item.outcome is Outcome.FAILED for item in notice.reported)
-            self.teller.tell(logging.WARNING if failed else logging.INFO, notice.text)
-        elif notice.what in (What.UNCONFIRMED, What.CONFIRMED, What.REJECTED):
-            self.teller.tell(logging.WARNING if notice.what is What.REJECTED else logging.INFO, notice.text)
-        elif notice.what in (What.MET, What.SENDING):
+        told = telling(notice, self.wanted)
+        if told is None:
+            return
+        if told.is_news:
             self.teller.again()
-            self.teller.tell(logging.INFO, notice.text)
-        elif notice.what in _LEVEL:
-            self.teller.tell_once(_LEVEL[notice.what], notice.text)
+        tell = self.teller.tell_once if told.once else self.teller.tell
+        tell(told.level, told.text, told.happening, **told.fields)
 
     def _seen(self, where: Endpoint) -> None:
         """Its channel is there, and is another one than the one before: what was said of that one is news if it comes again."""
         self.teller.again()
         domid = None if where.domain is None else where.domain.domid
+        self._about(domid)
+        self.teller.tell(logging.INFO, f"its channel is at {shown(where.path)}", Happening.SEEN)
         self._write(lambda ledger: ledger.seen(self.wanted.key, domid, shown(where.path)))
 
     def _unreachable(self, exc: Unreachable) -> None:
         squatted = exc.word == SQUATTED
         if squatted and self._stands != str(exc):
             self._write(lambda ledger: ledger.audit(self.wanted.key, SERVICE, str(exc)))
-        self._stand(State.UNREACHABLE, str(exc), logging.ERROR if squatted else logging.INFO)
+        happening = Happening.SQUATTED if squatted else Happening.UNREACHABLE
+        self._stand(State.UNREACHABLE, str(exc), logging.ERROR if squatted else logging.INFO, happening)
 
     def _tell_put_back(self) -> None:
         self.teller.tell(logging.WARNING, "its socket was removed, as a dying QEMU of an earlier life does; it was put back")
 
-    def _stand(self, state: str, detail: str, level: int) -> None:
+    def _about(self, domid: int | None) -> None:
+        """What the journal is told of the VM with every line."""
+        wanted = self.wanted
+        self.teller.about |= {"uuid": "" if wanted.key == wanted.name else wanted.key, "domid": domid}
+
+    def _stand(self, state: str, detail: str, level: int, happening: Happening = Happening.UNREACHABLE) -> None:
         """Nobody answers, because of *detail*; on record where that is news."""
-        self.teller.tell_once(level, detail)
+        self.teller.tell_once(level, detail, happening)
         if self._stands != detail:
             self._stands = detail
             self._write(lambda ledger: ledger.stand(self.wanted.key, state, detail))
@@ -195,10 +200,3 @@ class Served:
 
     def _write(self, record: Callable[[Ledger], None]) -> None:
         self._dom0.batch.write(record)
-
-
-def _of_settlement(text: str, settlement: Settlement) -> tuple[int, str]:
-    under_way = f"; under way: {', '.join(printable(item, 40) for item in settlement.pending)}" if settlement.pending else ""
-    if settlement.good:
-        return logging.INFO, text + under_way
-    return logging.WARNING, f"{text}: {why(settlement)}"

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from host_agent import announce
 from host_agent.drive import Batch
 from host_agent.errors import BadFile, shown
 from host_agent.files import others_may_write
+from host_agent.happenings import Happening, noted
 from host_agent.inventory import Inventory
-from host_agent.sd_notify import sd_notify
+from host_agent.pulse import Pulse
+from host_agent.sd_notify import Notifier
 from host_agent.served import Dom0, Served
 from host_agent.standing import State
+from host_agent.summary import Summary
 from host_agent.timing import DEFAULT, Timing
 from pv_channel.text import printable
 
@@ -38,54 +42,103 @@ RESTART_SECONDS: Final = 10.0
 
 
 class Service:
-    """The VMs of this host. The directory *documents* has what each should become, *sources* where its channel is."""
+    """The VMs of this host. The directory *documents* has what each should become, *sources* where its channel is.
+
+    *identify* reads who this host is, now and when it is told to reload; it raises `BadFile` where it cannot.
+    """
 
     def __init__(
-        self, documents: Path, sources: Sources, channel: bytes, identity: Identity, ledger: Ledger, timing: Timing = DEFAULT
+        self,
+        documents: Path,
+        sources: Sources,
+        channel: bytes,
+        identify: Callable[[], Identity],
+        ledger: Ledger,
+        timing: Timing = DEFAULT,
     ) -> None:
         self._inventory, self._sources = Inventory(documents), sources
-        self._channel, self._identity, self._ledger, self._timing = channel, identity, ledger, timing
+        self._channel, self._ledger, self._timing = channel, ledger, timing
+        self._identify, self._identity = identify, identify()
         self._served: dict[str, Served] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keys: dict[str, str] = {}
         self._complaint = ""
         self._is_more = False
+        self._stands = Summary(ledger)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; SIGHUP, and a change in xenstore, looks at everything at once."""
+        """Serve until SIGTERM or SIGINT. SIGHUP reads everything again; a change in xenstore looks at the channels at once."""
         loop = asyncio.get_running_loop()
-        self._dom0 = Dom0(self._channel, self._identity, self._ledger, Batch(self._ledger, loop), self._timing)
-        stop, look = asyncio.Event(), asyncio.Event()
-
-        def stop_now() -> None:
-            stop.set()
-            look.set()
-
+        self._clock, self._began = loop.time, loop.time()
+        self._dom0 = Dom0(self._channel, lambda: self._identity, self._ledger, Batch(self._ledger, loop), self._timing)
+        self._pulse = Pulse(Notifier(), self._dom0.batch, self._summary, loop.time)
+        stop, look, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop_now)
-        loop.add_signal_handler(signal.SIGHUP, look.set)
+            loop.add_signal_handler(number, _set, stop, look)
+        loop.add_signal_handler(signal.SIGHUP, _set, reload, look)
         following = self._sources.follow(look.set)
         await _first(self._sources.first_look(), stop.wait(), within=self._timing.first_survey)
-        self._look()
-        sd_notify(f"READY=1\nSTATUS=serving {len(self._served)} VMs")
+        await self._look_at_all()
+        announce.started(
+            len(self._served), self._channel, self._inventory.directory, self._sources.said, self._ledger.path, self._identity
+        )
+        self._pulse.ready()
         while not stop.is_set():
-            try:
-                async with asyncio.timeout(0 if self._is_more else self._timing.look_every):
-                    await look.wait()
-            except TimeoutError:
-                sd_notify("WATCHDOG=1")
-            await asyncio.sleep(self._timing.between_looks)
-            look.clear()
-            self._look()
-        sd_notify("STOPPING=1")
+            await self._turn(look, reload)
+        self._pulse.stopping()
         await self._stop_all(following)
 
+    async def _turn(self, look: asyncio.Event, reload: asyncio.Event) -> None:
+        """Wait until there is something to look at, or it is time to, and do it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0 if self._is_more else self._timing.look_every):
+                await look.wait()
+        await asyncio.sleep(self._timing.between_looks)
+        look.clear()
+        if reload.is_set():
+            reload.clear()
+            await self._reload()
+        else:
+            self._look()
+        self._pulse.beat()
+
+    async def _look_at_all(self) -> None:
+        """Look, and go on where there is more than one look takes."""
+        self._look()
+        while self._is_more:
+            await asyncio.sleep(0)
+            self._look()
+
+    async def _reload(self) -> None:
+        """Read the documents and this host's key again; a key that cannot be used leaves the one before it in force."""
+        self._pulse.reloading()
+        before, self._identity = self._identity, self._identity_read_again()
+        if self._identity != before:
+            for served in self._served.values():
+                served.be(self._identity)
+        await self._look_at_all()
+        announce.reloaded(len(self._served), before, self._identity)
+        self._pulse.ready()
+
+    def _identity_read_again(self) -> Identity:
+        try:
+            return self._identify()
+        except BadFile as exc:
+            announce.key_not_taken(exc, self._identity)
+            return self._identity
+
     async def _stop_all(self, following: list[asyncio.Task[None]]) -> None:
+        began, served = self._clock(), len(self._served)
         tasks = [*self._tasks.values(), *following]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._dom0.batch.flush()
+        now = self._clock()
+        announce.stopped(served, now - began, now - self._began)
+
+    def _summary(self) -> str:
+        return self._stands.line(self._keys)
 
     def _look(self) -> None:
         """See what changed. What cannot be read is complained of once; everything stays as it was."""
@@ -100,7 +153,7 @@ class Service:
         for name in changes.removed:
             self._remove(name)
         for text in changes.complaints:
-            log.error("%s", text)
+            log.error("%s", text, extra=noted(Happening.DOCUMENT_BAD))
         for name, error in changes.errors:
             self._put_aside(name, error)
         for wanted in changes.wanted:
@@ -132,7 +185,7 @@ class Service:
 
     def _refuse(self, name: str, error: str) -> None:
         """The same, and say so."""
-        log.error("%s", error)
+        log.error("%s", error, extra=noted(Happening.DOCUMENT_BAD, vm=printable(name, 100)))
         self._put_aside(name, error)
 
     def _put_aside(self, name: str, error: str) -> None:
@@ -163,6 +216,11 @@ class Service:
         self._complaint = text
 
 
+def _set(*events: asyncio.Event) -> None:
+    for event in events:
+        event.set()
+
+
 async def _first(*waits: Coroutine[Any, Any, object], within: float) -> None:
     """Wait *within* seconds until one of *waits* is over."""
     tasks = [asyncio.create_task(each) for each in waits]
@@ -179,7 +237,8 @@ async def _supervise(served: Served) -> None:
             await served.serve()
         except Exception:
             name = printable(served.wanted.name)
-            log.exception("%s: a fault in pv-host-agent; this VM is served again in %g s", name, RESTART_SECONDS)
+            extra = noted(Happening.FAULT, vm=name)
+            log.exception("%s: a fault in pv-host-agent; this VM is served again in %g s", name, RESTART_SECONDS, extra=extra)
         await asyncio.sleep(RESTART_SECONDS)
 
 

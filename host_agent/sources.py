@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from host_agent import kept_links, sockets
+from host_agent.errors import shown
 from host_agent.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -59,6 +60,14 @@ class Sources:
         self._discover, self._libvirts = discover, libvirts
         self._xen: Follower | None = None
         self._others: dict[Path, tuple[int, int]] = {}
+
+    @property
+    def said(self) -> str:
+        """Where channels are known from, for people."""
+        directories = ", ".join(shown(directory) for directory in self._directories)
+        if self._xen is None or self._xen.trouble:
+            return f"channels in {directories}; without xenstore{f': {self._xen.trouble}' if self._xen else ''}"
+        return f"channels by xenstore and in {directories}"
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
         """Begin to follow xenstore, if that was asked for, and call *changed* on changes; the tasks to cancel in the end."""

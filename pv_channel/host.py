@@ -73,6 +73,10 @@ class Host:
         """Bytes of messages that wait for the guest's acknowledgements."""
         return self._transport.unsent if self._transport else 0
 
+    def be(self, key: KeyPair, certificate: Certificate | None) -> None:
+        """Greet with this key from now on. A live session goes on; an answer to what was greeted before is not taken any more."""
+        self._key, self._certificate, self._ephemeral = key, certificate, None
+
     def greet(self) -> None:
         """Greet, or greet again; raise `LocalError` while a session is live."""
         self._repeats = 0 if self.state is State.IDLE else (self._repeats + 1) % MAX_REPEATS

@@ -15,6 +15,8 @@ from host_agent.verbs import options
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from host_agent.service import Service
+
 DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
 
 
@@ -35,6 +37,7 @@ def run(arguments: Namespace) -> int:
     """Until SIGTERM."""
     import asyncio
     import os
+    from functools import partial
 
     from host_agent.discovery import Discovery
     from host_agent.serve_lock import hold
@@ -47,11 +50,19 @@ def run(arguments: Namespace) -> int:
     identify(arguments.state, log.info)
     allow_many_files()
     lock = hold(arguments.state)
-    ledger = Ledger.open(arguments.state)
     try:
+        ledger = Ledger.open(arguments.state)
         sources = Sources(sockets, arguments.channel, None if arguments.no_xenstore else Discovery)
-        asyncio.run(Service(arguments.documents, sources, channel, identity, ledger).run())
+        service = Service(arguments.documents, sources, channel, partial(existing, arguments.state), ledger)
+        asyncio.run(_serve(service, ledger))
     finally:
-        ledger.close()
         os.close(lock)
     return 0
+
+
+async def _serve(service: Service, ledger: Ledger) -> None:
+    """Until SIGTERM; the ledger is closed while another SIGTERM still does no harm."""
+    try:
+        await service.run()
+    finally:
+        ledger.close()

@@ -81,7 +81,7 @@ class Dom0:
     async def _serve(self, story: Callable[[], Awaitable[None]]) -> float:
         ledger = self.ledger.open(self.state)
         sources = Sources([self.sockets], CHANNEL.decode(), self.discover, self.libvirts)
-        service = Service(self.documents, sources, CHANNEL, self.identity, ledger, self.timing)
+        service = Service(self.documents, sources, CHANNEL, lambda: self.identity, ledger, self.timing)
         task = asyncio.create_task(service.run())
         try:
             await asyncio.sleep(0)

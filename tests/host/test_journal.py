@@ -63,7 +63,7 @@ class Journald:
 
     def entries(self) -> list[Entry]:
         """What has come."""
-        found = []
+        found: list[Entry] = []
         while True:
             try:
                 data, rights, flags, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
@@ -90,7 +90,7 @@ def journald(tmp_path: Path) -> Iterator[Journald]:
 def log(journald: Journald) -> Iterator[logging.Logger]:
     """A logger of its own, to the journal."""
     handler = Journal(journald.path)
-    logger = logging.Logger("test")  # noqa: LOG001 -- outside the tree, so that nothing of it stays
+    logger = logging.Logger("test")  # outside the tree, so that nothing of it stays
     logger.addHandler(handler)
     yield logger
     handler.close()
@@ -180,9 +180,9 @@ def test_a_journal_that_is_started_anew_gets_what_was_said_meanwhile(tmp_path: P
     journald = Journald(tmp_path / "journal")
     with journald:
         handler = Journal(journald.path)
-    handler.handle(logging.makeLogRecord({"msg": "nobody is there"}))
+    handler.handle(logging.makeLogRecord({"msg": "nobody is there", "levelno": logging.INFO}))
     with journald:
-        handler.handle(logging.makeLogRecord({"msg": "again"}))
+        handler.handle(logging.makeLogRecord({"msg": "again", "levelno": logging.INFO}))
         assert [entry["MESSAGE"] for entry in journald.entries()] == [["nobody is there"], ["again"]]
     handler.close()
 

@@ -74,11 +74,11 @@ class Dom0:
         vm = self.vm(name)
         return vm.get("state") == state and all(word in vm["detail"] for word in words)
 
-    def serve(self, story: Callable[[], Awaitable[None]]) -> float:
-        """Serve while *story* goes on, then SIGTERM; the seconds that stopping took."""
-        return asyncio.run(self._serve(story))
+    def serve(self, story: Callable[[], Awaitable[None]]) -> None:
+        """Serve while *story* goes on, until SIGTERM."""
+        asyncio.run(self._serve(story))
 
-    async def _serve(self, story: Callable[[], Awaitable[None]]) -> float:
+    async def _serve(self, story: Callable[[], Awaitable[None]]) -> None:
         ledger = self.ledger.open(self.state)
         sources = Sources([self.sockets], CHANNEL.decode(), self.discover, self.libvirts)
         service = Service(self.documents, sources, CHANNEL, lambda: self.identity, ledger, self.timing)
@@ -87,11 +87,9 @@ class Dom0:
             await asyncio.sleep(0)
             await story()
         finally:
-            began = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
             await task
             ledger.close()
-        return time.monotonic() - began
 
 
 async def eventually(true: Callable[[], bool], what: str) -> None:

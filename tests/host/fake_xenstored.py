@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -96,6 +97,7 @@ class FakeXenstored:
         self._listener.listen(16)
         self._listener.setblocking(False)
         self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._ear, selectors.EVENT_READ)
@@ -106,7 +108,7 @@ class FakeXenstored:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._bell.send(b"!")
+        self._ring()
         self._thread.join()
         with self._lock:
             for client in list(self._clients.values()):
@@ -285,7 +287,7 @@ class FakeXenstored:
                     self._ear.recv(4096)
                 elif key.fileobj is self._listener:
                     self._accept()
-                elif key.data in self._clients.values():
+                elif any(key.fileobj is end for end in tuple(self._clients)):
                     self._serve(key.data)
             with self._lock:
                 for client in list(self._clients.values()):
@@ -307,6 +309,10 @@ class FakeXenstored:
     def _send(self, client: Client, data: bytes) -> None:
         client.outgoing += data
         if threading.current_thread() is not self._thread:
+            self._ring()
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):  # it has been rung often enough
             self._bell.send(b"!")
 
     def _flush(self, client: Client) -> None:

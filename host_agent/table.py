@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final, TextIO
 
+from pv_channel.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,12 +56,15 @@ def drawn(
     for name in less:
         if sum(min(w, _LEAST_TEXT) if w > _WORDS else w for w in widths.values()) + _GAP * len(widths) > width:
             widths.pop(header.index(name), None)
+    texts = [column for column, natural in widths.items() if natural > _WORDS]
+    of_words = sum(natural for column, natural in widths.items() if column not in texts) + _GAP * len(widths)
+    room = max((width - of_words) // max(len(texts), 1), _LEAST_TEXT)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for column, natural in widths.items():
-        is_text = folds and natural > _WORDS
-        table.add_column(header[column], overflow="fold" if is_text else "ellipsis", no_wrap=not is_text)
+    for column in widths:
+        table.add_column(header[column], overflow="fold" if column in texts else "ellipsis", no_wrap=column not in texts)
     for row in rows:
-        table.add_row(*(Text(row[c], style=COLOUR_OF.get(row[c], "")) for c in widths))
+        cells = {c: printable(row[c], room) if c in texts and not folds else row[c] for c in widths}
+        table.add_row(*(Text(cell, style=COLOUR_OF.get(cell, "")) for cell in cells.values()))
     return table
 
 

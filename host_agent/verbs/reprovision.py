@@ -59,8 +59,12 @@ def _is_meant(number: int) -> bool:
     if not sys.stdin.isatty():
         print("pv-host-agent: --all asks first, and here is no terminal to ask on; say --yes as well", file=sys.stderr)
         return False
-    print(f"apply everything again on {number:,} VMs? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"apply everything again on {_vms(number)}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _vms(number: int) -> str:
+    return f"{number:,} VM{'' if number == 1 else 's'}"
 
 
 def _tell(arguments: Namespace, problems: dict[Stands, str]) -> int:
@@ -69,7 +73,7 @@ def _tell(arguments: Namespace, problems: dict[Stands, str]) -> int:
 
     asked = [printable(vm.name, 200) for vm, problem in problems.items() if not problem]
     if asked:
-        whom, waits = (f"{len(asked):,} VMs", "--all") if arguments.all else (", ".join(asked), " ".join(asked))
+        whom, waits = (_vms(len(asked)), "--all") if arguments.all else (", ".join(asked), " ".join(asked))
         print(f"asked for {whom}; 'pv-host-agent wait {waits}' waits for it")
         if not is_served(arguments.state):
             print("no 'pv-host-agent serve' is running on this state directory: it is done when one is", file=sys.stderr)

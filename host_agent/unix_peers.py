@@ -57,16 +57,16 @@ class Listening(NamedTuple):
 
 def unix_sockets() -> list[UnixSocket]:
     """All of this network namespace; raise `HostError` where the kernel does not say."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as end:
-        end.settimeout(_SECONDS)
-        show = _SHOW_NAME | _SHOW_VFS | _SHOW_PEER | _SHOW_ICONS | _SHOW_RQLEN
-        request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, _NO_COOKIE, _NO_COOKIE)
-        header = _MESSAGE.pack(_MESSAGE.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
-        try:
+    show = _SHOW_NAME | _SHOW_VFS | _SHOW_PEER | _SHOW_ICONS | _SHOW_RQLEN
+    request = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, 0, show, _NO_COOKIE, _NO_COOKIE)
+    header = _MESSAGE.pack(_MESSAGE.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as end:
+            end.settimeout(_SECONDS)
             end.send(header + request)
             return list(_answers(end))
-        except OSError as exc:
-            raise HostError(f"the kernel does not say who uses unix sockets: {exc}; cure: modprobe unix_diag") from None
+    except OSError as exc:
+        raise HostError(f"the kernel does not say who uses unix sockets: {exc}; cure: modprobe unix_diag") from None
 
 
 def listening(sockets: Iterable[UnixSocket]) -> dict[str, list[Listening]]:

@@ -63,7 +63,7 @@ def service_of(state: Path) -> Process | None:
 
 def _state(state: Path) -> str:
     try:
-        return others_may_use(state) or ""
+        return without_cure(others_may_use(state))
     except OSError as exc:
         return f"{shown(state)}: {exc.strerror}"
 
@@ -92,9 +92,14 @@ def _ledger(path: Path) -> str:
 
 def _directory(path: Path) -> str:
     try:
-        return others_may_write(path) or ""
+        return without_cure(others_may_write(path))
     except OSError as exc:
         return f"{shown(path)}: {exc.strerror}"
+
+
+def without_cure(complaint: str | None) -> str:
+    """What is wrong alone: the cure of a finding says all that is to be done."""
+    return "" if complaint is None else complaint.partition("; cure: ")[0]
 
 
 def _first_trouble(directories: Iterable[Path]) -> tuple[str, str] | None:

@@ -74,12 +74,12 @@ def finding(name: str, cure: str, vm: str, seen: Seen, explains: tuple[str, ...]
     """What the operator is told: whatever somebody else has named is made safe to print here, and in the cure safe to paste."""
     words = {word: quote(printable(value, 200)) for word, value in (("vm", vm), *seen.words)}
     return Finding(
-        vm,
+        printable(vm, 200),
         name,
         printable(seen.verdict, 500),
         tuple(printable(line, 500) for line in seen.evidence),
         cure.format_map(words),
-        explains,
+        tuple(printable(each, 250) for each in explains),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from host_agent import sockets
 from host_agent.channels import path_of
 from host_agent.discovery import survey
-from host_agent.doctor.at_host import Where, look_at_host
+from host_agent.doctor.at_host import Where, look_at_host, without_cure
 from host_agent.doctor.at_records import Records, read_documents, read_records
 from host_agent.doctor.evidence import Case, Dom0, Evidence, Qemu
 from host_agent.doctor.paused import paused
@@ -170,7 +170,7 @@ def _with_ends(case: Case, at: Ends | None) -> Case:
 
 def _directory_trouble(directory: Path) -> str:
     try:
-        return others_may_write(directory) or ""
+        return without_cure(others_may_write(directory))
     except (OSError, ValueError):  # it is missing, and so is the socket
         return ""
 
@@ -181,7 +181,7 @@ def _squatted(at: Ends, domain: Domain | None) -> tuple[str, ...]:
     try:
         check_socket_file(Path(at.path), Path(at.path).lstat(), who)
     except Unreachable as exc:
-        found.append(str(exc))
+        found.append(without_cure(str(exc)))
     except (OSError, ValueError):  # nothing is there
         return ()
     listener = at.listener

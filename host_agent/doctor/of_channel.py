@@ -147,14 +147,14 @@ DIAGNOSES: Final = (
         "xl 4.11 to 4.17, 4.18 before .5, 4.19 before .2 and 4.20.0 drop the first 'channel=' entry without an error",
         "put a sacrifice before it, and create the VM anew: channel = [ \"connection=pty,name=org.example.unused\","
         ' "connection=socket,name={channel},path={path}" ]; or upgrade xl to 4.18.5, 4.19.2 or 4.20.1',
-        _dropped, _BEYOND,
+        _dropped, (Layer.CHANNEL, *_BEYOND),
     ),
     Diagnosis(
         "wrong-name", Layer.CHANNEL,
         "a channel's name is almost ours: mistyped, or of another version",
         "correct 'name={name}' to 'name={channel}' in the VM's configuration, and create it anew;"
         " or serve that one: pv-host-agent serve --channel {name}",
-        _wrong_name, _BEYOND,
+        _wrong_name, (Layer.CHANNEL, *_BEYOND),
     ),
     Diagnosis(
         "no-channel-configured", Layer.CHANNEL,

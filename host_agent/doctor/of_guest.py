@@ -141,8 +141,8 @@ DIAGNOSES: Final = (
     Diagnosis(
         "strangers-on-tty", Layer.AGENT,
         "a getty, ModemManager or another program has the channel's terminal in the guest",
-        "in the guest: fuser -v /dev/hvc1 (or its number) says who; systemctl mask serial-getty@hvc1; 'pv-guest-agent install' tells"
-        " ModemManager to keep off; then restart the agent",
+        "in the guest: fuser -v /dev/hvc1 (or its number) says who; systemctl mask --now serial-getty@hvc1;"
+        " 'pv-guest-agent install' tells ModemManager to keep off; then restart the agent",
         _strangers, _AGENT,
     ),
     Diagnosis(

@@ -24,12 +24,13 @@ def _too_long(case: Case) -> Seen | None:
 
 
 def _directory(case: Case) -> Seen | None:
-    if not case.directory_trouble:
+    directory = str(Path(case.place).parent)
+    if not case.directory_trouble or (case.dom0.sockets_trouble or ("",))[0] == directory:  # the host's own finding
         return None
     return Seen(
         "others than root decide what stands where the channel's socket is, so nothing is sent there",
         (case.directory_trouble,),
-        (("directory", str(Path(case.place).parent)),),
+        (("directory", directory),),
     )
 
 

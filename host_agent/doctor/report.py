@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.doctor.catalogue import OF_HOST, OF_VM
 from host_agent.doctor.diagnosis import in_general
+from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def nothing_wrong(evidence: Evidence) -> str:
     """What was looked at, where nothing was found."""
     vms = evidence.cases
     if len(vms) == 1:
-        return f"nothing wrong found: {_looked_at(vms[0])}"
+        return f"nothing wrong found: {printable(_looked_at(vms[0]), 500)}"
     served = sum(case.is_served for case in vms)
     return f"nothing wrong found: {_HOST}; {len(vms)} VMs, of which {served} are connected to"
 

@@ -31,8 +31,9 @@ def run(arguments: Namespace) -> int:
     import asyncio
 
     from host_agent.discovery import survey
+    from host_agent.xenstore.client import socket_paths
 
-    found = channels(asyncio.run(survey()), arguments.channel)
+    found = channels(asyncio.run(survey(socket_paths())), arguments.channel)
     if arguments.json:
         options.print_json([channel_values(channel) for channel in found])
     elif found:

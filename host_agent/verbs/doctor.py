@@ -45,10 +45,10 @@ def run(arguments: Namespace) -> int:
     from host_agent.doctor.gather import gather
     from host_agent.doctor.report import nothing_wrong, text_of, values_of
     from host_agent.sockets import LIBVIRT
-    from host_agent.xenstore.client import PATHS
+    from host_agent.xenstore.client import socket_paths
 
     sockets = tuple(arguments.sockets or (options.ROOT / SOCKETS,))
-    xenstore = () if arguments.no_xenstore else PATHS
+    xenstore = () if arguments.no_xenstore else socket_paths()
     where = Where(arguments.state, arguments.documents, sockets, arguments.channel, xenstore, LIBVIRT)
     evidence = gather(where, arguments.vm, _tell)
     found = examine(evidence)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +13,7 @@ import msgspec
 
 from host_agent import announce
 from host_agent.drive import Batch
-from host_agent.errors import BadFile, shown
-from host_agent.files import others_may_write
+from host_agent.errors import BadFile
 from host_agent.happenings import Happening, noted
 from host_agent.inventory import Inventory
 from host_agent.pulse import Pulse
@@ -27,7 +25,7 @@ from host_agent.timing import DEFAULT, Timing
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from host_agent.document_file import Wanted
@@ -141,14 +139,19 @@ class Service:
         return self._stands.line(self._keys)
 
     def _look(self) -> None:
-        """See what changed. What cannot be read is complained of once; everything stays as it was."""
+        """See what changed. Of what cannot be read, which is complained of once, everything stays as it was."""
+        whereabouts = self._sources.look()
+        self._complain(self._look_at_documents() or self._sources.complaint)
+        for served in self._served.values():
+            served.found(whereabouts.of(served.wanted))
+
+    def _look_at_documents(self) -> str:
+        """Why the documents could not be looked at, or ""."""
         try:
-            whereabouts = self._sources.look()
             changes = self._inventory.look()
         except BadFile as exc:
-            self._complain(str(exc))
-            return
-        self._complain("")
+            self._is_more = False
+            return str(exc)
         self._is_more = changes.more
         for name in changes.removed:
             self._remove(name)
@@ -158,8 +161,7 @@ class Service:
             self._put_aside(name, error)
         for wanted in changes.wanted:
             self._want(wanted)
-        for served in self._served.values():
-            served.found(whereabouts.of(served.wanted))
+        return ""
 
     def _want(self, wanted: Wanted) -> None:
         holder = self._keys.get(wanted.key, wanted.name)
@@ -240,21 +242,3 @@ async def _supervise(served: Served) -> None:
             extra = noted(Happening.FAULT, vm=name)
             log.exception("%s: a fault in pv-host-agent; this VM is served again in %g s", name, RESTART_SECONDS, extra=extra)
         await asyncio.sleep(RESTART_SECONDS)
-
-
-def check_directories(documents: Path, socket_files: Sequence[Path]) -> None:
-    """Raise `BadFile` where others than root decide what VMs become or where we connect."""
-    for directory in (documents, *socket_files):
-        try:
-            complaint = others_may_write(directory)
-        except OSError as exc:
-            raise BadFile(f"{shown(directory)}: {exc.strerror}; cure: mkdir -m 700 {shown(directory)}") from None
-        if complaint is not None:
-            raise BadFile(complaint)
-
-
-def allow_many_files() -> None:
-    """Take as many descriptors as we may have: each VM needs one, and a login shell's soft limit is 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # systemd's filter forbids it, and has set the limit itself
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from host_agent import kept_links, sockets
-from host_agent.errors import shown
+from host_agent.errors import BadFile, shown
 from host_agent.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class Sources:
         self._directories, self._channel = directories, channel
         self._discover, self._libvirts = discover, libvirts
         self._xen: Follower | None = None
+        #: Which directory could not be read at the last look, and why; else "".
+        self.complaint = ""
+        self._last: dict[Path, dict[str, Endpoint]] = {}
         self._others: dict[Path, tuple[int, int]] = {}
 
     @property
@@ -84,16 +87,24 @@ class Sources:
             await self._xen.first_look.wait()
 
     def look(self) -> Whereabouts:
-        """What is where now; raise `BadFile` where a directory cannot be read."""
+        """What is where now. Of a directory that cannot be read, which `complaint` tells of, it is what was there last."""
         named = sockets.look_at_libvirts(self._libvirts, self._channel)
+        self.complaint = ""
         for directory in reversed(self._directories):
-            named |= sockets.look(directory)
+            named |= self._look_into(directory)
         xen = self._xen
         if xen is None:
             return Whereabouts(self._channel, (), (), named, xen=False)
         discovered = list(_with_made(xen.endpoints))
         named = self._without_others(named, discovered)
         return Whereabouts(self._channel, discovered, xen.domains.values(), named, xen=not xen.trouble)
+
+    def _look_into(self, directory: Path) -> dict[str, Endpoint]:
+        try:
+            self._last[directory] = sockets.look(directory)
+        except BadFile as exc:
+            self.complaint = str(exc)
+        return self._last.get(directory, {})
 
     def _without_others(self, named: dict[str, Endpoint], discovered: list[Endpoint]) -> dict[str, Endpoint]:
         """The sockets of directories but for those that were another application's when xenstore last knew of them.

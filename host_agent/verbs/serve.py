@@ -39,9 +39,10 @@ def run(arguments: Namespace) -> int:
     import os
     from functools import partial
 
+    from host_agent.at_start import allow_many_files, check_directories
     from host_agent.discovery import Discovery
     from host_agent.serve_lock import hold
-    from host_agent.service import Service, allow_many_files, check_directories, log
+    from host_agent.service import Service, log
     from host_agent.sources import Sources
 
     channel = claimed(arguments.channel)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from host_agent.at_start import check_directories
 from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.ledger import Ledger
-from host_agent.service import check_directories
 from pv_channel.messages import Confirm, Provision, Reject, Unconfirmed
 from tests.host.dom0 import Dom0, eventually, hostnames
 from tests.host.fakes import FakeGuest, FakeQemu
@@ -214,6 +214,26 @@ def test_sighup_looks_at_once_and_many_vms_are_held(dom0: Dom0) -> None:
         await eventually(lambda: dom0.vm("vm199").get("state") == "unreachable", "all looked at")
 
     dom0.serve(story)
+
+
+def test_a_directory_of_sockets_that_cannot_be_read_is_complained_of_once_and_ends_nothing(
+    dom0: Dom0, caplog: pytest.LogCaptureFixture
+) -> None:
+    guest = FakeGuest()
+    dom0.document("vm1", "web1")
+
+    async def story() -> None:
+        await eventually(lambda: hostnames(guest) == ["web1"], "served")
+        aside = dom0.sockets.rename(dom0.sockets.with_name("aside"))
+        await eventually(lambda: "what was read before stays in force" in caplog.text, "the complaint")
+        dom0.document("vm1", "web2")
+        await eventually(lambda: hostnames(guest) == ["web1", "web2"], "the session goes on, documents are read")
+        aside.rename(dom0.sockets)
+        assert qemu.accepted == 1
+
+    with FakeQemu(dom0.sockets / "vm1.sock", guest) as qemu:
+        dom0.serve(story)
+    assert caplog.text.count(f"{dom0.sockets}: No such file or directory") == 1
 
 
 def test_a_directory_that_everybody_may_write_to_is_refused(dom0: Dom0) -> None:

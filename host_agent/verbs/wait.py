@@ -37,6 +37,7 @@ def describe(verb: ArgumentParser) -> None:
     patient = "keep waiting where one has failed, was refused or has a bad document: somebody is mending it"
     verb.add_argument("--patient", action="store_true", help=patient)
     verb.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    options.documents(verb)
     options.state(verb)
     options.as_json(verb)
     verb.epilog = (
@@ -86,8 +87,11 @@ def show_ending(ending: Ending, *, as_json: bool) -> None:
 
 def _targets(arguments: Namespace) -> list[Target]:
     from host_agent.document_file import read, wanted
+    from host_agent.directory import MAX_NAME
     from host_agent.verdict import Asked
     from host_agent.waiting import Target
+    from pv_channel.text import printable
 
-    documents = [wanted(read(path), path, path.stem) for path in arguments.files]
+    choice = options.layers_by(arguments)
+    documents = [wanted(read(path, choice.layers(path)), path, printable(path.stem, MAX_NAME)) for path in arguments.files]
     return [*map(Target, arguments.vms), *(Target(what.key, Asked(digest=what.digest)) for what in documents)]

@@ -182,6 +182,21 @@ def test_a_file_that_was_changed_a_moment_ago_is_waited_for_as_it_is_now(
     assert "web1.yaml" in operator.err
 
 
+def test_a_file_is_waited_for_with_the_defaults_below_it(ledger: Ledger, operator: Operator, tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir(mode=0o700)
+    file = documents / "web1.yaml"
+    file.write_text("instance-id: i-1\nlocal-hostname: web1\n")
+    answered(ledger, "web1")
+    ledger.want("web1", "web1", None, alone := read(file).digest())
+    ledger.in_force("web1", "i-1", 2, alone, "0.1.0")
+    ledger.commit()
+    words = ("wait", "--documents", str(documents), "--file", str(file))
+    assert operator.says(*words, "--timeout", LONG) == 0
+    (tmp_path / "defaults.yaml").write_text("timezone: Europe/Vienna\n")
+    assert operator.says(*words, "--timeout", SHORT) == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["--all", "web1"], ["web1", "--timeout", "0"], ["web1", "--generation", "0"], ["web1", "--generation", "-1"],

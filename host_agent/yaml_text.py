@@ -35,7 +35,9 @@ def _dumper() -> type[yaml.SafeDumper]:
             return True
 
     def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+        style = "|" if "\n" in text else None
+        is_printable = text.replace("\n", "").isprintable()
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style if is_printable else '"')
 
     CoreDumper.add_representer(str, _text)
     return CoreDumper

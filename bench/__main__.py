@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.row import Row
 
 #: In the order of the report. Some need root, for namespaces and a Debian tree; the last boots the lab besides.
-SUBJECTS = ("cold_start", "round_trips", "wire", "storm")
+SUBJECTS = ("cold_start", "round_trips", "wire", "storm", "status")
 ROOT_SUBJECTS = ("cloud_init",)
 LAB_SUBJECTS = ("hvc",)
 ALL = (*SUBJECTS, *ROOT_SUBJECTS, *LAB_SUBJECTS)

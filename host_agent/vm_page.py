@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.answer import ITEM_HEADER, item_rows
@@ -32,7 +33,7 @@ def show_vm(vm: dict[str, Any], now: float, *, audit: bool = False) -> None:
         show(ITEM_HEADER, item_rows(vm["items"]))
     _section("What the guest says of itself", _facts(vm))
     events = vm["events"][-EVENTS_SHOWN:]
-    more = f" (the last {len(events)} of {len(vm['events'])}; all: pv-host-agent events {vm['key']})"
+    more = f" (the last {len(events)} of {len(vm['events'])}; all: pv-host-agent events {quote(vm['key'])})"
     if events:
         _title("Events" + (more if len(events) < len(vm["events"]) else ""))
         show(("at", "what"), [(event["at"], event["what"]) for event in events])

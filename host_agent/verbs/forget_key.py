@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from host_agent import who
@@ -45,5 +46,5 @@ def run(arguments: Namespace) -> int:
         return 0
     served = "the service greets the guest again" if is_served(arguments.state) else "once 'serve' or 'push' greets the guest"
     print(f"{vm['vm']}: forgot {old}; {served}, pins the key that it then shows, and sends its document")
-    print(f"'pv-host-agent wait {vm['key']}' waits for it")
+    print(f"'pv-host-agent wait {quote(vm['key'])}' waits for it")
     return 0

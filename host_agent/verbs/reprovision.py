@@ -68,12 +68,14 @@ def _vms(number: int) -> str:
 
 
 def _tell(arguments: Namespace, problems: dict[Stands, str]) -> int:
+    from shlex import quote
+
     from host_agent.serve_lock import is_served
     from pv_channel.text import printable
 
     asked = [printable(vm.name, 200) for vm, problem in problems.items() if not problem]
     if asked:
-        whom, waits = (_vms(len(asked)), "--all") if arguments.all else (", ".join(asked), " ".join(asked))
+        whom, waits = (_vms(len(asked)), "--all") if arguments.all else (", ".join(asked), " ".join(map(quote, asked)))
         print(f"asked for {whom}; 'pv-host-agent wait {waits}' waits for it")
         if not is_served(arguments.state):
             print("no 'pv-host-agent serve' is running on this state directory: it is done when one is", file=sys.stderr)

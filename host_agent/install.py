@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNIT: Final = "pv-host-agent.service"
+UNITS: Final = "etc/systemd/system/"
+#: What `journalctl -x` says beside our lines; of the directories that it looks into, this one is the administrator's.
+CATALOG: Final = "pv-channel-agents.catalog"
+CATALOGS: Final = "usr/local/lib/systemd/catalog/"
 #: What the unit in the distribution starts; `install` puts the path of the command that is running there.
 COMMAND_IN_UNIT: Final = "/usr/bin/pv-host-agent"
 DOCUMENTS: Final = "etc/pv-host-agent/documents"
@@ -35,10 +39,11 @@ def install(root: Path, command: str | None = None) -> Iterator[str]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.mkdir(PRIVATE_DIRECTORY)
                 yield str(path)
-        target = root / "etc/systemd/system" / UNIT
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, unit.encode(), PUBLIC_FILE)
-        yield str(target)
+        for target, content in ((UNITS + UNIT, unit), (CATALOGS + CATALOG, (source.parent / CATALOG).read_text("utf-8"))):
+            path = root / target
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content.encode(), PUBLIC_FILE)
+            yield str(path)
     except OSError as exc:
         raise BadFile(f"{shown(exc.filename or source)}: {exc.strerror}; install is for root") from None
 

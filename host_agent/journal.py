@@ -69,6 +69,7 @@ class Journal(logging.Handler):
 
     def __init__(self, address: str = SOCKET) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         self._waiting: deque[bytes] = deque()

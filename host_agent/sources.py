@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from host_agent import kept_links, sockets
 from host_agent.errors import BadFile, shown
@@ -21,6 +22,8 @@ log = logging.getLogger("pv-host-agent")
 
 #: After a fault of ours in following xenstore: what was found so far is served meanwhile.
 _RESTART_SECONDS: Final = 10.0
+#: What changed a directory longer ago than this has another time than what changes it next.
+_SETTLED_NANOSECONDS: Final = 2_000_000_000
 
 
 class Follower(Protocol):
@@ -46,6 +49,14 @@ class Follower(Protocol):
         """Follow until cancelled."""
 
 
+class _Last(NamedTuple):
+    """What was found in a directory, when it had last changed, and when that was looked at."""
+
+    changed: int
+    at: int
+    found: dict[str, Endpoint]
+
+
 class Sources:
     """The *directories* of sockets, libvirt's, and xenstore as the one follows it that *discover* makes."""
 
@@ -61,16 +72,15 @@ class Sources:
         self._xen: Follower | None = None
         #: Which directory could not be read at the last look, and why; else "".
         self.complaint = ""
-        self._last: dict[Path, dict[str, Endpoint]] = {}
+        self._last: dict[Path, _Last] = {}
         self._others: dict[Path, tuple[int, int]] = {}
 
     @property
     def said(self) -> str:
         """Where channels are known from, for people."""
         directories = ", ".join(shown(directory) for directory in self._directories)
-        if self._xen is None or self._xen.trouble:
-            return f"channels in {directories}; without xenstore{f': {self._xen.trouble}' if self._xen else ''}"
-        return f"channels by xenstore and in {directories}"
+        by_xenstore = self._xen is not None and not self._xen.trouble
+        return f"channels {'by xenstore and' if by_xenstore else 'without xenstore, those'} in {directories}"
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
         """Begin to follow xenstore, if that was asked for, and call *changed* on changes; the tasks to cancel in the end."""
@@ -100,11 +110,16 @@ class Sources:
         return Whereabouts(self._channel, discovered, xen.domains.values(), named, xen=not xen.trouble)
 
     def _look_into(self, directory: Path) -> dict[str, Endpoint]:
+        """What stands in it, read again only where something was made or removed there since."""
+        changed = _changed(directory)
+        last = self._last.get(directory)
+        if last is not None and changed and last.changed == changed and last.at - changed > _SETTLED_NANOSECONDS:
+            return last.found
         try:
-            self._last[directory] = sockets.look(directory)
+            last = self._last[directory] = _Last(changed, time.time_ns(), sockets.look(directory))
         except BadFile as exc:
             self.complaint = str(exc)
-        return self._last.get(directory, {})
+        return {} if last is None else last.found
 
     def _without_others(self, named: dict[str, Endpoint], discovered: list[Endpoint]) -> dict[str, Endpoint]:
         """The sockets of directories but for those that were another application's when xenstore last knew of them.
@@ -116,6 +131,14 @@ class Sources:
         self._others = others | {each.path: each.made for each in discovered if each.channel != self._channel}
         running = {endpoint.path for endpoint in discovered}
         return {name: each for name, each in named.items() if each.path in running or others.get(each.path) != each.made}
+
+
+def _changed(directory: Path) -> int:
+    """When something was last made or removed in it; 0 where it cannot be told."""
+    try:
+        return directory.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _with_made(endpoints: Mapping[tuple[int, str], Endpoint]) -> Iterator[Endpoint]:

@@ -23,5 +23,6 @@ def run(arguments: Namespace) -> int:
     """Say each path that was made, and what to do next."""
     for path in install(arguments.root):
         print(f"made {shown(path)}")
-    print("next: pv-host-agent keys init; systemctl daemon-reload; systemctl enable --now pv-host-agent")
+    print("next: pv-host-agent keys init")
+    print("      journalctl --update-catalog; systemctl daemon-reload; systemctl enable --now pv-host-agent")
     return 0

@@ -36,6 +36,7 @@ def describe(verb: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Until SIGTERM."""
     import asyncio
+    import faulthandler
     import os
     from functools import partial
 
@@ -45,6 +46,7 @@ def run(arguments: Namespace) -> int:
     from host_agent.service import Service, log
     from host_agent.sources import Sources
 
+    faulthandler.enable()  # where we are when the watchdog aborts us
     channel = claimed(arguments.channel)
     sockets = arguments.sockets or [DEFAULT_SOCKETS]
     check_directories(arguments.documents, sockets)

@@ -42,11 +42,11 @@ class Changes(NamedTuple):
 
 @dataclass(slots=True)
 class _Known:
-    """What we know of one VM: the file that was read last, the layers below it, and what we said it should become."""
+    """One VM: the file of it that was read last, the layers below it, and what we said of it: a document or an error."""
 
     read: Found | None = None
     below: tuple[str, ...] = ()
-    told: Wanted | None = None
+    told: Wanted | str | None = None
 
 
 class Inventory:
@@ -112,12 +112,13 @@ class Inventory:
         if not file.is_still_there():
             return
         known.read = file
+        if before == file and known.told == result:
+            return
+        known.told = result
         if isinstance(result, str):
-            known.told = None
             changes.errors.append((name, result))
             self._faults.add(result, Path(file.paths[0]))
-        elif before != file or known.told != result:
-            known.told = result
+        else:
             changes.wanted.append(result)
 
     def _wanted(self, name: str, file: Found) -> Wanted:

@@ -141,6 +141,13 @@ def test_a_bad_layer_leaves_the_good_one_in_force_and_is_said_once(dom0: Dom0) -
     assert set(dom0.in_force.values()) == {"Asia/Tokyo", "UTC"}
 
 
+def test_a_fault_of_ones_own_is_not_said_again_when_a_layer_changes(dom0: Dom0) -> None:
+    dom0.put("documents/db1.yaml", DB1 + "locale: ../x\n")
+    assert told(dom0.looked()) == ["db1"]
+    dom0.put("defaults.yaml", "timezone: Europe/Rome\n")
+    assert names(dom0.looked()) == set()
+
+
 def test_a_layer_that_is_good_again_is_told_to_those_who_heard_of_its_fault(dom0: Dom0) -> None:
     dom0.put("defaults.yaml", "timezone: [")
     assert sorted(told(dom0.looked())) == ["db1", "web1"]

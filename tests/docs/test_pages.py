@@ -15,7 +15,7 @@ import yaml
 
 import guest_agent
 import host_agent
-from host_agent import document_file
+from host_agent.check import check_all
 from pv_channel import CHANNEL_NAME, registry
 
 TOP = Path(__file__).parents[2]
@@ -35,13 +35,16 @@ def test_every_link_of_a_page_leads_to_a_file(page: str) -> None:
     assert missing == []
 
 
-def test_the_readmes_document_is_one(tmp_path: Path) -> None:
-    documents = [block for block in blocks("README.md", "yaml") if re.search("^instance-id:", block, re.MULTILINE)]
-    assert documents
-    for number, block in enumerate(documents):
-        path = tmp_path / f"{number}.yaml"
+def test_the_readmes_documents_are_some(tmp_path: Path) -> None:
+    written = [block for block in blocks("README.md", "yaml") if re.search("^[a-z-]+:", block, re.MULTILINE)]
+    for number, block in enumerate(written):
+        named = re.match(r"# /etc/pv-host-agent/(\S+)", block)
+        path = tmp_path / (named[1] if named else f"documents/{number}.yaml")
+        path.parent.mkdir(exist_ok=True)
         path.write_text(block, encoding="utf-8")
-        assert document_file.read(path).instance_id
+    verdicts = list(check_all(tmp_path / "documents"))
+    assert len(verdicts) == len(written) >= 5
+    assert [verdict.problem for verdict in verdicts if verdict.problem] == []
 
 
 def test_the_readme_pins_the_uuid_of_its_own_xl_configuration() -> None:

@@ -33,9 +33,12 @@ _CURES: Final = {
     errno.ECONNREFUSED: (DEAD, "nobody listens on the socket: its QEMU is gone and left the file"),
     errno.EAGAIN: ("busy", "QEMU's queue of clients is full: other programs hold this channel (ss -xp shows which)"),
     errno.EACCES: ("forbidden", "no permission: channels are root's"),
+}
+_PTY_CURES: Final = _CURES | {
+    errno.ENOENT: (MISSING, "no such terminal: the VM is off or restarting"),
     errno.ENODEV: (MISSING, "no such device: the VM is off or restarting"),
     errno.ENXIO: (MISSING, "no such device: the VM is off or restarting"),
-    errno.EIO: (DEAD, "the pty is hung up: its QEMU is gone"),
+    errno.EIO: (DEAD, "the terminal is hung up: its QEMU is gone"),
 }
 
 
@@ -83,7 +86,7 @@ def open_pty(path: Path, who: Expected) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as exc:
-        raise _unreachable(path, exc) from None
+        raise _unreachable(path, exc, _PTY_CURES) from None
     try:
         check_terminal(path, os.fstat(descriptor), who)
         tty.setraw(descriptor, termios.TCSANOW)  # the default, TCSAFLUSH, discards what came before
@@ -92,10 +95,10 @@ def open_pty(path: Path, who: Expected) -> int:
         raise
     except OSError as exc:
         os.close(descriptor)
-        raise _unreachable(path, exc) from None
+        raise _unreachable(path, exc, _PTY_CURES) from None
     except termios.error as exc:
         os.close(descriptor)
-        raise _unreachable(path, OSError(*exc.args)) from None
+        raise _unreachable(path, OSError(*exc.args), _PTY_CURES) from None
     return descriptor
 
 
@@ -108,6 +111,6 @@ def unread(descriptor: int) -> int:
     return int(struct.unpack("=i", answer)[0])
 
 
-def _unreachable(path: Path, exc: OSError) -> Unreachable:
-    word, cure = _CURES.get(exc.errno or 0, ("unreachable", exc.strerror or str(exc)))
+def _unreachable(path: Path, exc: OSError, cures: dict[int, tuple[str, str]] = _CURES) -> Unreachable:
+    word, cure = cures.get(exc.errno or 0, ("unreachable", exc.strerror or str(exc)))
     return Unreachable(word, f"{shown(path)}: {cure}")

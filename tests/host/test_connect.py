@@ -82,6 +82,8 @@ def test_a_pty_is_raw_and_keeps_what_came_before() -> None:
     assert os.read(descriptor, 100) == b"before\n"
     for each in (descriptor, controller, terminal):
         os.close(each)
+    with pytest.raises(Unreachable, match="no such terminal"):
+        open_stream(Endpoint(Path("/dev/pts/4294967"), is_pty=True))
     with pytest.raises(Unreachable, match="not a terminal"):
         open_stream(Endpoint(Path("/dev/null"), is_pty=True))
 

@@ -5,48 +5,45 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from host_agent import sockets
 from host_agent.channels import path_of
 from host_agent.discovery import survey
-from host_agent.doctor.at_host import Where, look_at_host, without_cure
+from host_agent.doctor.at_host import Where, look_at_host
+from host_agent.doctor.at_place import directory_trouble, named_sockets, settled_ends, squatted
 from host_agent.doctor.at_records import Records, read_documents, read_records
 from host_agent.doctor.evidence import Case, Dom0, Evidence, Qemu
 from host_agent.doctor.paused import paused
 from host_agent.doctor.qemu import qemu_of
 from host_agent.doctor.subjects import Subject, concern, meant, subjects
-from host_agent.ends import Ends, ends
-from host_agent.errors import BadFile, HostError, Unreachable, shown
-from host_agent.files import others_may_write
-from host_agent.peer import check_socket_file, expected
+from host_agent.errors import HostError, shown
 from host_agent.processes import process
 from pv_channel.greeting import NO_UUID, uuid_text
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from host_agent.discovery import Survey
     from host_agent.endpoint import Domain
+    from host_agent.ends import Ends
     from host_agent.toolstack import Console
-
-#: A QEMU takes what is sent to it within a moment; what still waits after this waits for its guest.
-SETTLE_SECONDS: Final = 0.5
 
 
 def gather(where: Where, vm: str | None, tell: Callable[[str], None]) -> Evidence:
     """All of it, of the one VM *vm* or of all; *tell* hears what takes time. Raise `HostError` where no VM is called so."""
-    if where.state.exists() and not _may_look(where.state):
+    if not _may_look(where.state):
         raise HostError(f"{shown(where.state)}: no permission; doctor is root's, for it looks at all that concerns a channel")
     found, trouble = _survey(where)
     documents, records = read_documents(where.documents), read_records(where.state)
     tell(f"looking at {len(documents.wanted)} documents and {len(records.vms)} records")
     everything = subjects(documents, records, found, where.channel)
-    named = _named_sockets(where)
+    named = named_sockets(where)
     chosen = [one for one in everything if concern(one, named)] if vm is None else [meant(vm, everything, found)]
     dom0 = _with_records(look_at_host(where), records, len(everything), documents.trouble)
+    chosen.sort(key=lambda one: one.name)
     return _cases(where, chosen, named, found, dom0._replace(xen=trouble, knows_domains=found is not None))
 
 
@@ -79,11 +76,11 @@ def _with_records(dom0: Dom0, records: Records, vms: int, documents_trouble: str
 
 
 def _cases(where: Where, chosen: list[Subject], named: dict[str, str], found: Survey | None, dom0: Dom0) -> Evidence:
-    consoles = [] if found is None else found.consoles
+    consoles = _Consoles([] if found is None else found.consoles)
     cases = [_case(where, subject, consoles, dom0) for subject in chosen]
     places = [case.place or _place_of_record(subject, named) for case, subject in zip(cases, chosen, strict=True)]
     try:
-        at = _settled(filter(None, places))
+        at = settled_ends(filter(None, places))
     except HostError as exc:
         dom0, at = dom0._replace(peers_trouble=str(exc)), {}
     stopped = paused() if any(case.domains for case in cases) else {}
@@ -96,10 +93,28 @@ def _cases(where: Where, chosen: list[Subject], named: dict[str, str], found: Su
     )
 
 
-def _case(where: Where, subject: Subject, consoles: list[Console], dom0: Dom0) -> Case:
+class _Consoles:
+    """All consoles but the primary ones, by their domain and by their place."""
+
+    def __init__(self, consoles: Iterable[Console]) -> None:
+        self.of: defaultdict[int, list[Console]] = defaultdict(list)
+        self._at: defaultdict[str, list[Console]] = defaultdict(list)
+        for console in consoles:
+            if console.id != "0":
+                self.of[console.domid].append(console)
+                self._at[path_of(console)].append(console)
+
+    def rivals(self, ours: Console) -> Iterator[str]:
+        """Who else has the place of *ours*."""
+        for other in self._at[path_of(ours)] if path_of(ours) else ():
+            if other is not ours:
+                yield f"domain {other.domid}'s console {other.id}, {printable(other.name)}"
+
+
+def _case(where: Where, subject: Subject, consoles: _Consoles, dom0: Dom0) -> Case:
     """What is known of the VM without looking at its channel's place."""
     domain = subject.domains[0] if len(subject.domains) == 1 else None
-    his = tuple(console for console in consoles if domain is not None and console.domid == domain.domid and console.id != "0")
+    his = () if domain is None else tuple(consoles.of[domain.domid])
     ours = next((console for console in his if console.name == where.channel), None)
     return Case(
         vm=subject.name,
@@ -116,15 +131,9 @@ def _case(where: Where, subject: Subject, consoles: list[Console], dom0: Dom0) -
         wanted_uuid="" if subject.uuid == NO_UUID else uuid_text(subject.uuid),
         consoles=his,
         console=ours,
-        path_owners=() if ours is None else tuple(_owners(ours, consoles)),
+        path_owners=() if ours is None else tuple(consoles.rivals(ours)),
         qemu=None if domain is None else _qemu(domain),
     )
-
-
-def _owners(ours: Console, consoles: Iterable[Console]) -> Iterable[str]:
-    for other in consoles:
-        if other is not ours and path_of(other) == path_of(ours) != "":
-            yield f"domain {other.domid}'s console {other.id}, {printable(other.name)}"
 
 
 def _qemu(domain: Domain) -> Qemu | None:
@@ -133,57 +142,15 @@ def _qemu(domain: Domain) -> Qemu | None:
     return qemu_of(domain.device_model, process(domain.device_model), domain.domid)
 
 
-def _named_sockets(where: Where) -> dict[str, str]:
-    """Where the directories of sockets have a VM's, by its name."""
-    found = {name: str(one.path) for name, one in sockets.look_at_libvirts(where.libvirts, where.channel).items()}
-    for directory in reversed(where.sockets):
-        try:
-            found |= {name: str(one.path) for name, one in sockets.look(directory).items()}
-        except BadFile:  # which is a finding of the host's
-            continue
-    return found
-
-
 def _place_of_record(subject: Subject, named: dict[str, str]) -> str:
     """Where the VM's channel is, or was, where xenstore does not say."""
     record = None if subject.recorded is None else subject.recorded.record
     return named.get(subject.name, "") or ("" if record is None else record.channel)
 
 
-def _settled(places: Iterable[str]) -> dict[str, Ends]:
-    """What is at these places; what waits for somebody to read it is looked at twice."""
-    first = ends(places)
-    waiting = [path for path, each in first.items() if any(one.unread for one in each.listeners)]
-    if not waiting:
-        return first
-    time.sleep(SETTLE_SECONDS)
-    return first | ends(waiting)
-
-
 def _with_ends(case: Case, at: Ends | None) -> Case:
     if at is None:
         return case
     domain = case.domains[0] if len(case.domains) == 1 else None
-    trouble = "" if at.path.startswith("/dev/") else _directory_trouble(Path(at.path).parent)
-    return case._replace(ends=at, directory_trouble=trouble, squatted=() if trouble else _squatted(at, domain))
-
-
-def _directory_trouble(directory: Path) -> str:
-    try:
-        return without_cure(others_may_write(directory))
-    except (OSError, ValueError):  # it is missing, and so is the socket
-        return ""
-
-
-def _squatted(at: Ends, domain: Domain | None) -> tuple[str, ...]:
-    """Who is there and should not be, as `peer` would find when it connects."""
-    who, found = expected(domain), []
-    try:
-        check_socket_file(Path(at.path), Path(at.path).lstat(), who)
-    except Unreachable as exc:
-        found.append(without_cure(str(exc)))
-    except (OSError, ValueError):  # nothing is there
-        return ()
-    listener = at.listener
-    strangers = [] if listener is None else [one for one in listener.processes if one.uid not in who.uids and one.pid != who.pid]
-    return (*found, *(f"{one} listens at {at.path}, and is neither root's nor the VM's QEMU" for one in strangers))
+    trouble = "" if at.path.startswith("/dev/") else directory_trouble(Path(at.path).parent)
+    return case._replace(ends=at, directory_trouble=trouble, squatted=() if trouble else squatted(at, domain))

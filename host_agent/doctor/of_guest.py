@@ -49,7 +49,7 @@ def _backend(case: Case) -> str:
 
 def _strangers(case: Case) -> Seen | None:
     record = case.record
-    if record is None or not _is_unanswered(case) or not record.dropped:
+    if record is None or not _is_unanswered(case) or record.dropped <= record.echoed:
         return None
     return Seen(
         "something in the guest writes on the channel's terminal, and it is not the agent",
@@ -59,11 +59,11 @@ def _strangers(case: Case) -> Seen | None:
 
 def _echoes(case: Case) -> Seen | None:
     record = case.record
-    if record is None or not _is_unanswered(case) or record.dropped or not record.echoed:
+    if record is None or not _is_unanswered(case) or not record.echoed or record.dropped > record.echoed:
         return None
     return Seen(
         "the guest's terminal sends back what it gets, as one does that no agent has opened",
-        (f"{record.echoed} of our own lines came back, and nothing else", _greeted(case)),
+        (f"{record.echoed} of our own lines came back, and {record.dropped} others, which an echo cut short", _greeted(case)),
     )
 
 

@@ -147,7 +147,7 @@ DIAGNOSES: Final = (
         "documents-directory", Layer.HOST,
         "the directory of documents is missing, or others than root decide what VMs become; 'serve' refuses to use it",
         "mkdir -p {documents}; chown root {documents}; chmod 700 {documents}",
-        _documents_directory,
+        _documents_directory, (Layer.DOCUMENT, Layer.CLIENT, Layer.AGENT),
     ),
     Diagnosis(
         "sockets-directory", Layer.HOST,

@@ -47,14 +47,14 @@ DIAGNOSES: Final = (
         "no-qemu", Layer.QEMU,
         "the toolstack wrote down no QEMU for the domain, and xenconsoled serves the primary console alone",
         "create the VM anew; with a channel in its configuration xl starts a QEMU for it (is qemu-system-xen installed?)",
-        _no_qemu, _BEYOND,
+        _no_qemu, (Layer.QEMU, *_BEYOND),
     ),
     Diagnosis(
         "qemu-dead", Layer.QEMU,
         "the domain runs on without its QEMU; more than 2 kB from the guest would hang one of its CPUs",
         "why: the newest /var/log/xen/qemu-dm-{vm}.log*, and dmesg; nothing but a new start brings it back: xl shutdown {vm}"
         " (or xl destroy {vm}), then create it anew",
-        _dead, _BEYOND,
+        _dead, (Layer.QEMU, *_BEYOND),
     ),
     Diagnosis(
         "qemu-not-ready", Layer.QEMU,

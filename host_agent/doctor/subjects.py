@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from host_agent.errors import HostError
 from host_agent.standing import State
@@ -12,12 +12,14 @@ from pv_channel.greeting import NO_UUID, uuid_bytes, uuid_text
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from host_agent.discovery import Survey
     from host_agent.doctor.at_records import Documents, Recorded, Records
     from host_agent.document_file import Wanted
     from host_agent.endpoint import Domain
+
+Of = TypeVar("Of")
 
 
 class Subject(NamedTuple):
@@ -42,8 +44,9 @@ def subjects(documents: Documents, records: Records, survey: Survey | None, chan
     """All that have a document, a record, or a running domain with *channel*, in this order, each once."""
     by_key = {one.key: one for one in records.vms}
     found = [*_documented(documents, by_key), *_recorded(documents, records)]
-    domains = () if survey is None else survey.domains
-    found = [_with_domains(subject, domains) for subject in found]
+    domains = [] if survey is None else survey.domains
+    by_uuid, by_name = _gathered(domains, lambda domain: domain.uuid), _gathered(domains, lambda domain: domain.name)
+    found = [_with_domains(subject, by_uuid, by_name) for subject in found]
     taken = {domain.domid for subject in found for domain in (*subject.domains, subject.namesake) if domain is not None}
     channels = set() if survey is None else {console.domid for console in survey.consoles if console.name == channel}
     return found + [_of_domain(domain) for domain in domains if domain.domid in channels - taken]
@@ -77,9 +80,10 @@ def _documented(documents: Documents, records: dict[str, Recorded]) -> Iterator[
     for wanted in documents.wanted:
         rivals = tuple(name for name in names[wanted.key] if name != wanted.name)
         yield Subject(wanted.name, wanted.key, wanted, "", rivals, records.get(wanted.key))
+    by_name = {one.name: one for one in records.values()}
     for name, error in documents.errors.items():
-        known = [one for one in records.values() if one.name == name]
-        yield Subject(name, known[0].key if known else name, None, error, (), known[0] if known else None)
+        known = by_name.get(name)
+        yield Subject(name, name if known is None else known.key, None, error, (), known)
 
 
 def _recorded(documents: Documents, records: Records) -> Iterator[Subject]:
@@ -90,13 +94,21 @@ def _recorded(documents: Documents, records: Records) -> Iterator[Subject]:
             yield Subject(one.name, one.key, recorded=one)
 
 
-def _with_domains(subject: Subject, domains: list[Domain] | tuple[()]) -> Subject:
-    uuid = subject.uuid
-    if uuid == NO_UUID:
-        return subject._replace(domains=tuple(domain for domain in domains if domain.name == subject.name))
-    his = tuple(domain for domain in domains if domain.uuid == uuid)
-    namesakes = [domain for domain in domains if domain.name == subject.name]
-    return subject._replace(domains=his, namesake=namesakes[0] if namesakes and not his else None)
+def _gathered(domains: Iterable[Domain], key: Callable[[Domain], Of]) -> dict[Of, tuple[Domain, ...]]:
+    found: dict[Of, tuple[Domain, ...]] = {}
+    for domain in domains:
+        found[key(domain)] = (*found.get(key(domain), ()), domain)
+    return found
+
+
+def _with_domains(
+    subject: Subject, by_uuid: Mapping[bytes, tuple[Domain, ...]], by_name: Mapping[str, tuple[Domain, ...]]
+) -> Subject:
+    of_that_name = by_name.get(subject.name, ())
+    if subject.uuid == NO_UUID:
+        return subject._replace(domains=of_that_name)
+    his = by_uuid.get(subject.uuid, ())
+    return subject._replace(domains=his, namesake=of_that_name[0] if of_that_name and not his else None)
 
 
 def _of_domain(domain: Domain) -> Subject:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from host_agent.doctor.at_host import Where
@@ -28,6 +28,7 @@ from tests.host.fake_device_model import FakeDeviceModel
 from tests.host.fake_xenstored import Channel, FakeXenstored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from host_agent.doctor.diagnosis import Finding
@@ -109,6 +110,18 @@ class Patient:
     def start_service(self) -> None:
         self._lock = hold(self.state)
         self.connect()
+
+    @contextmanager
+    def real_service(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A `serve` of its own, on the same directories."""
+        words = ["--state", self.state, "--documents", self.documents, "--sockets", self.sockets]
+        argv = [sys.executable, "-m", "host_agent", "serve", *map(str, words)]
+        process = subprocess.Popen(argv, env=os.environ | {"XENSTORED_PATH": str(self.xen.path)})
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def stop_service(self) -> None:
         self.disconnect()

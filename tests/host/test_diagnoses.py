@@ -33,7 +33,7 @@ CONSOLE: Final = Console(7, "1", CHANNEL_NAME, "socket", PATH, "4", "4", "", "ch
 LISTENER: Final = Listener(here=True, processes=(QEMU,), clients=(SERVICE,))
 HEALTHY: Final = Case(
     vm="web1", dom0=DOM0, channel=CHANNEL_NAME, now=1000.0, has_document=True, digest="d1", wanted_uuid="u",
-    record=Record(State.READY, digest="d1", sessions=1, last_heartbeat=990.0), domains=(Domain(7, bytes(15) + b"\1", "web1", 200),),
+    record=Record(State.READY, digest="d1", sessions=1, last_heartbeat=990.0), domains=(Domain(7, bytes(16), "web1", 200),),
     consoles=(CONSOLE,), console=CONSOLE, qemu=qemu_of(200, QEMU, 7), ends=Ends(PATH, SOCKET, 0, 0o755, (LISTENER,)),
 )  # fmt: skip
 

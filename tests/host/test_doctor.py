@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -359,6 +360,20 @@ def test_a_channel_on_a_terminal_is_as_good_as_a_socket(web1: Patient) -> None:
             os.close(slave)
 
 
+def test_the_service_itself_is_recognised_by_its_lock_and_its_stream(web1: Patient) -> None:
+    web1.stop_service()
+    with web1.real_service() as service:
+        deadline = time.monotonic() + 30
+        while (case := web1.evidence().cases[0]).dom0.service is None or not case.is_served:
+            assert service.poll() is None
+            assert time.monotonic() < deadline, text_of(web1.findings())
+            time.sleep(0.05)
+        assert case.dom0.service.pid == service.pid
+        service.kill()
+        service.wait()
+    assert [each.name for each in web1.findings()] == ["service-not-running"]
+
+
 def test_the_whole_host_is_looked_at_where_no_vm_is_named(web1: Patient) -> None:
     web1.vm = None
     assert text_of(web1.findings()) == ""
@@ -381,6 +396,14 @@ def test_a_vm_that_nothing_is_known_of_is_an_error_that_says_so(web1: Patient) -
     web1.vm = "web17"
     with pytest.raises(HostError, match="web17: no document, no record"):
         web1.findings()
+
+
+def test_without_a_directory_of_documents_no_vm_is_said_to_lack_one(web1: Patient) -> None:
+    (web1.documents / "web1.yaml").unlink()
+    web1.documents.rmdir()
+    found = web1.findings()
+    assert [each.name for each in found] == ["documents-directory"]
+    assert found[0].explains == ("web1: no-document",)
 
 
 def test_looking_leaves_everything_as_it_was(web1: Patient) -> None:

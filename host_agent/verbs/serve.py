@@ -10,6 +10,7 @@ from host_agent.channel import claimed
 from host_agent.install import DOCUMENTS, SOCKETS
 from host_agent.keys import existing, identify
 from host_agent.ledger import Ledger
+from host_agent.sockets import LIBVIRT
 from host_agent.verbs import options
 
 if TYPE_CHECKING:
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from host_agent.service import Service
 
 DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
+_WHOSE: Final = f"""
+A document with a uuid is for the running domain with that uuid, one without for the domain of its name: its channel is the one
+that xenstore has under the channel's name, a socket or a pty. Where xenstore names none, the socket of the document's name is it,
+in the directories given and in libvirt's ({LIBVIRT}). SIGHUP reads documents and keys again at once, SIGTERM ends the service.
+"""
 
 
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
+    verb.epilog = _WHOSE
     documents = "NAME.yaml, NAME.yml or NAME.json per VM; beside it defaults.yaml and groups/ (default: %(default)s)"
     sockets = f"NAME.sock or NAME per VM, beside the channels that xenstore names; may be repeated (default: {DEFAULT_SOCKETS})"
     no_xenstore = "serve the sockets in directories alone, as on a machine without Xen"

@@ -11,15 +11,15 @@ import pytest
 
 from host_agent.__main__ import main
 from host_agent.document_file import read
-from tests.host.dom0_files import ETH0, HASH, Dom0
+from tests.host.etc import ETH0, HASH, Etc
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture
-def dom0(tmp_path: Path) -> Dom0:
-    return Dom0.made(tmp_path)
+def etc(tmp_path: Path) -> Etc:
+    return Etc.made(tmp_path)
 
 
 def check(*arguments: object) -> int:
@@ -27,19 +27,19 @@ def check(*arguments: object) -> int:
     return main(["check", *map(str, arguments)])
 
 
-def test_check_without_files_checks_everything(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    dom0.put("inherit: [web]", defaults="timezone: UTC", web="locale: C")
-    assert check("--documents", dom0.documents) == 0
-    assert capsys.readouterr().out == f"{dom0.documents}: documents: 1, defaults and groups: 2, wrong: 0\n"
+def test_check_without_files_checks_everything(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
+    etc.put("inherit: [web]", defaults="timezone: UTC", web="locale: C")
+    assert check("--documents", etc.documents) == 0
+    assert capsys.readouterr().out == f"{etc.documents}: documents: 1, defaults and groups: 2, wrong: 0\n"
 
 
-def test_check_says_a_fault_of_a_group_once_and_whom_it_concerns(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    dom0.put("inherit: [web]", web="locale: ../x", unused="timezone: ../x")
+def test_check_says_a_fault_of_a_group_once_and_whom_it_concerns(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
+    etc.put("inherit: [web]", web="locale: ../x", unused="timezone: ../x")
     for number in range(2, 5):
-        dom0.write(f"documents/web{number}", f"instance-id: i-{number}\ninherit: [web]\n")
-    dom0.write("documents/db1", "instance-id: [\n")
-    assert check("--documents", dom0.documents) == 1
-    lines = capsys.readouterr().out.replace(f"{dom0.top}/", "").splitlines()
+        etc.write(f"documents/web{number}", f"instance-id: i-{number}\ninherit: [web]\n")
+    etc.write("documents/db1", "instance-id: [\n")
+    assert check("--documents", etc.documents) == 1
+    lines = capsys.readouterr().out.replace(f"{etc.top}/", "").splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "groups/unused.yaml",
         "documents/db1.yaml",
@@ -50,18 +50,18 @@ def test_check_says_a_fault_of_a_group_once_and_whom_it_concerns(dom0: Dom0, cap
     assert lines[3] == "documents: documents: 5, defaults and groups: 2, wrong: 7"
 
 
-def test_check_finds_two_documents_for_one_vm(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_finds_two_documents_for_one_vm(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
     uuid = "7a1c0b6e-3a52-4a0e-9c58-0d5c1f0e7b11"
-    dom0.put(f"uuid: {uuid.upper()}")
-    dom0.write(f"documents/{uuid}", "instance-id: i-2\n")
-    assert check("--documents", dom0.documents) == 1
+    etc.put(f"uuid: {uuid.upper()}")
+    etc.write(f"documents/{uuid}", "instance-id: i-2\n")
+    assert check("--documents", etc.documents) == 1
     out = capsys.readouterr().out
-    assert f"documents/web1.yaml: is for {uuid}, as {dom0.documents}/{uuid}.yaml is; cure: remove one" in out
+    assert f"documents/web1.yaml: is for {uuid}, as {etc.documents}/{uuid}.yaml is; cure: remove one" in out
 
 
-def test_check_takes_a_layer_for_a_part_of_a_document(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    web1 = dom0.put("inherit: [web]\nnetwork: {version: 2}", web="network: {ethernets: {eth0: {}}}", defaults="uuid: x")
-    group, defaults = dom0.top / "groups/web.yaml", dom0.top / "defaults.yaml"
+def test_check_takes_a_layer_for_a_part_of_a_document(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
+    web1 = etc.put("inherit: [web]\nnetwork: {version: 2}", web="network: {ethernets: {eth0: {}}}", defaults="uuid: x")
+    group, defaults = etc.top / "groups/web.yaml", etc.top / "defaults.yaml"
     assert check(group) == 0
     assert check(web1, defaults, group, "--json") == 1
     found = json.loads(capsys.readouterr().out.partition("ok\n")[2])
@@ -71,29 +71,29 @@ def test_check_takes_a_layer_for_a_part_of_a_document(dom0: Dom0, capsys: pytest
     assert found[2]["problem"] is None
 
 
-def test_check_says_which_document_a_bad_group_concerns(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    web1 = dom0.put("inherit: [web]", web="locale: ../x")
-    assert check("--documents", dom0.documents, web1) == 1
-    assert capsys.readouterr().out.startswith(f"{web1}: cannot be used: {dom0.top}/groups/web.yaml:1:9: locale: ")
+def test_check_says_which_document_a_bad_group_concerns(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
+    web1 = etc.put("inherit: [web]", web="locale: ../x")
+    assert check("--documents", etc.documents, web1) == 1
+    assert capsys.readouterr().out.startswith(f"{web1}: cannot be used: {etc.top}/groups/web.yaml:1:9: locale: ")
 
 
-def test_a_vm_called_defaults_is_a_vm(dom0: Dom0) -> None:
-    path = dom0.write("documents/defaults", "instance-id: i-1\n")
-    assert check("--documents", dom0.documents, path) == 0
+def test_a_vm_called_defaults_is_a_vm(etc: Etc) -> None:
+    path = etc.write("documents/defaults", "instance-id: i-1\n")
+    assert check("--documents", etc.documents, path) == 0
 
 
-def test_check_merged_prints_a_document_that_says_the_same(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    web1 = dom0.put(
+def test_check_merged_prints_a_document_that_says_the_same(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
+    web1 = etc.put(
         f"inherit: [web]\n{ETH0}\nfirstboot.locale: C",
         defaults=f"passwd.hashed-password.root: {HASH}\nnetwork: {{ethernets: {{eth0: {{mtu: 9000}}}}}}\ntimezone: UTC",
         web='users: [{name: ada, gecos: "0o10"}]\ntimezone: null\nwrite_files: [{path: /a, content: "a\\n  b\\n"}]',
     )
-    assert check("--documents", dom0.documents, "--merged", web1) == 0
+    assert check("--documents", etc.documents, "--merged", web1) == 0
     printed = capsys.readouterr().out
-    alone = dom0.write("alone", printed)
-    assert read(alone) == dom0.document()
+    alone = etc.write("alone", printed)
+    assert read(alone) == etc.document()
     said = dict(zip(re.findall(r"^([\w-]+):", printed, re.MULTILINE), re.findall("^# (.*)", printed, re.MULTILINE), strict=True))
-    defaults, group = dom0.top / "defaults.yaml", dom0.top / "groups/web.yaml"
+    defaults, group = etc.top / "defaults.yaml", etc.top / "groups/web.yaml"
     assert said == {
         "instance-id": str(web1),
         "network": f"{defaults}, {web1}",
@@ -103,8 +103,8 @@ def test_check_merged_prints_a_document_that_says_the_same(dom0: Dom0, capsys: p
     }
 
 
-def test_check_merged_of_a_bad_document_prints_the_error_alone(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -> None:
-    web1 = dom0.put("local-hostname: -x")
-    assert check("--documents", dom0.documents, "--merged", web1) == 1
+def test_check_merged_of_a_bad_document_prints_the_error_alone(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:
+    web1 = etc.put("local-hostname: -x")
+    assert check("--documents", etc.documents, "--merged", web1) == 1
     assert capsys.readouterr().out == ""
     assert check("--merged") == 2

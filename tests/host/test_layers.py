@@ -13,7 +13,7 @@ from host_agent.__main__ import main
 from host_agent.document_file import read
 from host_agent.schema import schema, schema_of_layer
 from host_agent.yaml_values import parse
-from tests.host.dom0_files import ETH0, HASH, Dom0
+from tests.host.etc import ETH0, HASH, Etc
 from tests.protocol.blocks import read as read_cases
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ KEY, OTHER = (case["kept"] for case in read_cases("ssh-keys-good")[:2])
 
 
 @pytest.fixture
-def dom0(tmp_path: Path) -> Dom0:
-    return Dom0.made(tmp_path)
+def etc(tmp_path: Path) -> Etc:
+    return Etc.made(tmp_path)
 
 
 def without(document: Document) -> dict[str, Any]:
@@ -134,34 +134,34 @@ PRECEDENCE = {
 
 
 @pytest.mark.parametrize(("defaults", "a", "b", "own", "comes"), PRECEDENCE.values(), ids=PRECEDENCE)
-def test_what_stands_higher_wins(dom0: Dom0, defaults: str, a: str, b: str, own: str, comes: str) -> None:
-    dom0.put(f"inherit: [a, b]\n{own}", defaults=defaults, a=a, b=b)
+def test_what_stands_higher_wins(etc: Etc, defaults: str, a: str, b: str, own: str, comes: str) -> None:
+    etc.put(f"inherit: [a, b]\n{own}", defaults=defaults, a=a, b=b)
     values = parse(comes).values
     assert isinstance(values, dict)
-    assert dom0.document() == read(dom0.write("whole", json.dumps({"instance-id": "i-1", **values})))
+    assert etc.document() == read(etc.write("whole", json.dumps({"instance-id": "i-1", **values})))
 
 
-def test_without_inherit_only_the_defaults_are_below(dom0: Dom0) -> None:
-    dom0.put("", defaults="timezone: UTC", web="locale: C")
-    assert without(dom0.document()) == {"timezone": "UTC"}
+def test_without_inherit_only_the_defaults_are_below(etc: Etc) -> None:
+    etc.put("", defaults="timezone: UTC", web="locale: C")
+    assert without(etc.document()) == {"timezone": "UTC"}
 
 
-def test_a_vm_can_do_without_the_defaults(dom0: Dom0) -> None:
-    dom0.put("defaults: false\ninherit: [web]", defaults="timezone: UTC", web="locale: C")
-    assert without(dom0.document()) == {"locale": "C"}
+def test_a_vm_can_do_without_the_defaults(etc: Etc) -> None:
+    etc.put("defaults: false\ninherit: [web]", defaults="timezone: UTC", web="locale: C")
+    assert without(etc.document()) == {"locale": "C"}
 
 
-def test_the_words_for_layers_are_not_sent_and_change_nothing(dom0: Dom0) -> None:
-    dom0.put("inherit: [web]\ndefaults: true\ntimezone: UTC", web="{}")
-    layered = dom0.document()
-    dom0.put("timezone: UTC")
-    assert dom0.document().encode() == layered.encode()
+def test_the_words_for_layers_are_not_sent_and_change_nothing(etc: Etc) -> None:
+    etc.put("inherit: [web]\ndefaults: true\ntimezone: UTC", web="{}")
+    layered = etc.document()
+    etc.put("timezone: UTC")
+    assert etc.document().encode() == layered.encode()
 
 
-def test_the_order_of_groups_is_that_of_inherit(dom0: Dom0) -> None:
+def test_the_order_of_groups_is_that_of_inherit(etc: Etc) -> None:
     for order, zone in (("a, b", "UTC"), ("b, a", "Asia/Tokyo")):
-        dom0.put(f"inherit: [{order}]", a="timezone: Asia/Tokyo", b="timezone: UTC")
-        assert dom0.document().timezone == zone
+        etc.put(f"inherit: [{order}]", a="timezone: Asia/Tokyo", b="timezone: UTC")
+        assert etc.document().timezone == zone
 
 
 ERRORS = {
@@ -294,35 +294,35 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("own", "defaults", "group", "said"), ERRORS.values(), ids=ERRORS)
-def test_an_error_names_the_file_that_is_at_fault(dom0: Dom0, own: str, defaults: str, group: str, said: str) -> None:
-    dom0.put(own if "inherit" in own else f"# line 2\n{own}\ninherit: [web]", defaults=defaults, web=group)
+def test_an_error_names_the_file_that_is_at_fault(etc: Etc, own: str, defaults: str, group: str, said: str) -> None:
+    etc.put(own if "inherit" in own else f"# line 2\n{own}\ninherit: [web]", defaults=defaults, web=group)
     if "inherit" in own:
-        dom0.put(f"# line 2\n{own}")
-    assert dom0.error().startswith(said)
+        etc.put(f"# line 2\n{own}")
+    assert etc.error().startswith(said)
 
 
-def test_what_is_secret_in_a_group_is_in_no_error(dom0: Dom0) -> None:
-    dom0.put("inherit: [web]", web="passwd.hashed-password.root: hunter2")
-    assert "hunter2" not in dom0.error()
+def test_what_is_secret_in_a_group_is_in_no_error(etc: Etc) -> None:
+    etc.put("inherit: [web]", web="passwd.hashed-password.root: hunter2")
+    assert "hunter2" not in etc.error()
 
 
-def test_two_files_for_one_group_are_refused(dom0: Dom0) -> None:
-    dom0.put("inherit: [web]", web="{}")
-    (dom0.top / "groups/web.json").write_text("{}")
-    assert "has the same name; cure: remove one" in dom0.error()
+def test_two_files_for_one_group_are_refused(etc: Etc) -> None:
+    etc.put("inherit: [web]", web="{}")
+    (etc.top / "groups/web.json").write_text("{}")
+    assert "has the same name; cure: remove one" in etc.error()
 
 
-def test_a_group_that_everybody_may_write_to_is_refused(dom0: Dom0) -> None:
-    dom0.put("inherit: [web]", web="{}")
-    (dom0.top / "groups/web.yaml").chmod(0o666)
-    assert dom0.error().startswith("groups/web.yaml: everybody may write to it")
+def test_a_group_that_everybody_may_write_to_is_refused(etc: Etc) -> None:
+    etc.put("inherit: [web]", web="{}")
+    (etc.top / "groups/web.yaml").chmod(0o666)
+    assert etc.error().startswith("groups/web.yaml: everybody may write to it")
 
 
-def test_a_group_may_be_json(dom0: Dom0) -> None:
-    dom0.put("inherit: [web]")
-    (dom0.top / "groups").mkdir()
-    (dom0.top / "groups/web.json").write_text('{"timezone": "UTC", "locale": null}')
-    assert without(dom0.document()) == {"timezone": "UTC"}
+def test_a_group_may_be_json(etc: Etc) -> None:
+    etc.put("inherit: [web]")
+    (etc.top / "groups").mkdir()
+    (etc.top / "groups/web.json").write_text('{"timezone": "UTC", "locale": null}')
+    assert without(etc.document()) == {"timezone": "UTC"}
 
 
 def valid(made: dict[str, Any], text: str) -> bool:

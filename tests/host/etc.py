@@ -24,13 +24,13 @@ ETH0 = (
 )
 
 
-class Dom0(NamedTuple):
+class Etc(NamedTuple):
     """A directory like /etc/pv-host-agent."""
 
     top: Path
 
     @classmethod
-    def made(cls, top: Path) -> Dom0:
+    def made(cls, top: Path) -> Etc:
         """One without files."""
         (top / "documents").mkdir()
         return cls(top)

@@ -70,11 +70,19 @@ def beyond(layer: Layer) -> tuple[Layer, ...]:
     return tuple(each for each in Layer if each > layer and each not in _ON_RECORD)
 
 
-def finding(name: str, cure: str, vm: str, seen: Seen, explains: tuple[str, ...] = ()) -> Finding:
+class About(NamedTuple):
+    """Whom a finding is about: a VM, and the domain that it is, or "" for the host itself."""
+
+    vm: str = ""
+    domain: str = ""
+
+
+def finding(name: str, cure: str, about: About, seen: Seen, explains: tuple[str, ...] = ()) -> Finding:
     """What the operator is told: whatever somebody else has named is made safe to print here, and in the cure safe to paste."""
-    words = {word: quote(printable(value, 200)) for word, value in (("vm", vm), *seen.words)}
+    named = (("vm", about.vm), ("domain", about.domain or about.vm), *seen.words)
+    words = {word: quote(printable(value, 200)) for word, value in named}
     return Finding(
-        printable(vm, 200),
+        printable(about.vm, 200),
         name,
         printable(seen.verdict, 500),
         tuple(printable(line, 500) for line in seen.evidence),

@@ -189,7 +189,7 @@ DIAGNOSES: Final = (
     Diagnosis(
         "no-frontend", Layer.CHANNEL,
         "the guest has removed its own end from xenstore",
-        "reboot the VM (xl reboot {vm}); a guest that does it again is not to be helped from dom0",
+        "reboot the VM (xl reboot {domain}); a guest that does it again is not to be helped from dom0",
         _no_frontend, (Layer.KERNEL, Layer.AGENT),
     ),
 )  # fmt: skip

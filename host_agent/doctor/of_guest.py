@@ -135,7 +135,7 @@ DIAGNOSES: Final = (
     Diagnosis(
         "guest-closed", Layer.KERNEL,
         "the guest's driver was unbound, or the guest is shutting down; binding it again does not reconnect",
-        "reboot the VM: xl reboot {vm}",
+        "reboot the VM: xl reboot {domain}",
         _closed, _AGENT,
     ),
     Diagnosis(
@@ -162,7 +162,8 @@ DIAGNOSES: Final = (
     Diagnosis(
         "guest-does-not-read", Layer.AGENT,
         "an agent that did answer reads no more: the guest hangs, is paused, or its agent does",
-        "xl list shows whether the guest still uses CPU time; in it: systemctl restart 'pv-guest-agent@*'; else xl reboot {vm}",
+        "xl list shows whether the guest still uses CPU time; in it: systemctl restart 'pv-guest-agent@*';"
+        " else: xl reboot {domain}",
         _stuck, _AGENT,
     ),
     Diagnosis(

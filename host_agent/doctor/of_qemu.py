@@ -52,14 +52,14 @@ DIAGNOSES: Final = (
     Diagnosis(
         "qemu-dead", Layer.QEMU,
         "the domain runs on without its QEMU; more than 2 kB from the guest would hang one of its CPUs",
-        "why: the newest /var/log/xen/qemu-dm-{vm}.log*, and dmesg; nothing but a new start brings it back: xl shutdown {vm}"
-        " (or xl destroy {vm}), then create it anew",
+        "why: the newest /var/log/xen/qemu-dm-{domain}.log*, and dmesg; nothing but a new start brings it back:"
+        " xl shutdown {domain} (or xl destroy {domain}), then create it anew",
         _dead, (Layer.QEMU, *_BEYOND),
     ),
     Diagnosis(
         "qemu-not-ready", Layer.QEMU,
         "QEMU runs and does not know of this channel: it is still starting, or has no console of the kind",
-        "wait a few seconds; then: the newest /var/log/xen/qemu-dm-{vm}.log*, and create the VM anew",
+        "wait a few seconds; then: the newest /var/log/xen/qemu-dm-{domain}.log*, and create the VM anew",
         _not_ready, _BEYOND,
     ),
 )  # fmt: skip

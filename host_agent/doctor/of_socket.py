@@ -137,20 +137,20 @@ DIAGNOSES: Final = (
     Diagnosis(
         "socket-replaced", Layer.SOCKET,
         "the socket of the VM's QEMU was replaced by another one: two VMs, or two lives of one, had the same path",
-        "give each VM a path of its own; then reboot this one (xl reboot {vm})",
+        "give each VM a path of its own; then reboot this one (xl reboot {domain})",
         _replaced, _BEYOND,
     ),
     Diagnosis(
         "socket-missing", Layer.SOCKET,
         "the domain runs and its socket is gone, or is not there yet",
-        "a running service puts a removed one back by itself where it had seen it; else reboot the VM (xl reboot {vm}),"
+        "a running service puts a removed one back by itself where it had seen it; else reboot the VM (xl reboot {domain}),"
         " with a path of its own",
         _missing, _BEYOND,
     ),
     Diagnosis(
         "nobody-listens", Layer.SOCKET,
         "a dead QEMU left its socket",
-        "xl shutdown {vm} (or xl destroy {vm}), then create it anew; QEMU replaces {path} itself",
+        "xl shutdown {domain} (or xl destroy {domain}), then create it anew; QEMU replaces {path} itself",
         _nobody_listens, _BEYOND,
     ),
     Diagnosis(

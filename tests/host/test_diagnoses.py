@@ -152,6 +152,12 @@ def test_nothing_that_others_named_draws_on_a_terminal_or_runs_in_a_shell() -> N
     assert "forget-key 'a; reboot'" in text_of(examine(Evidence(DOM0, (changed,))))
 
 
+def test_xl_is_told_the_domains_name_and_the_agent_the_vms() -> None:
+    domain = HEALTHY.domains[0]._replace(name="one")
+    dead = HEALTHY._replace(vm="web1", domains=(domain,), qemu=Qemu(200, None, is_it=False))
+    assert "xl shutdown one" in examine(Evidence(DOM0, (dead,)))[0].cure
+
+
 def test_a_fleet_that_is_not_served_is_one_finding() -> None:
     dom0 = DOM0._replace(service=None)
     fleet = [HEALTHY._replace(vm=f"web{n}", dom0=dom0, record=Record(State.GREETING, digest="d1")) for n in range(100)]

@@ -89,7 +89,7 @@ class Service:
     async def _turn(self, look: asyncio.Event, reload: asyncio.Event) -> None:
         """Wait until there is something to look at, or it is time to, and do it."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._is_more else self._timing.look_every):
+            async with asyncio.timeout(0 if self._is_more else min(self._timing.look_every, self._pulse.every)):
                 await look.wait()
         await asyncio.sleep(self._timing.between_looks)
         look.clear()
@@ -183,6 +183,8 @@ class Service:
     def _start(self, wanted: Wanted) -> None:
         served = Served(self._dom0, wanted)
         self._served[wanted.name], self._keys[wanted.key] = served, wanted.name
+        # What an earlier service saw is not true any more: whoever waits for the VM waits for what this one sees.
+        self._record(lambda ledger: ledger.stand(wanted.key, State.UNREACHABLE, "the service has begun to look for its channel"))
         self._tasks[wanted.name] = asyncio.create_task(_supervise(served))
 
     def _refuse(self, name: str, error: str) -> None:

@@ -133,7 +133,8 @@ def wait(directory: Path, waiting: Wait, timeout: float, tell: Callable[[str], N
     """Wait at most *timeout* seconds; *tell* is told of the progress. Raise `LedgerTrouble` where the ledger cannot be read."""
     over = time.monotonic() + timeout
     telling = Telling(tell)
-    is_told = False
+    if not is_served(directory):
+        tell("no 'pv-host-agent serve' is running on this state directory: what the ledger says is of when one last was")
     with Follow(directory) as follow:
         while True:
             view = follow.news()
@@ -143,9 +144,6 @@ def wait(directory: Path, waiting: Wait, timeout: float, tell: Callable[[str], N
             ending = waiting.ending(time_is_over=now >= over)
             if ending is not None:
                 return ending
-            if not is_told and not is_served(directory):
-                tell("no 'pv-host-agent serve' is running on this state directory: nothing will change until one does")
-            is_told = True
             telling.tell(waiting.text, now)
             time.sleep(min(LOOK_EVERY_SECONDS, over - now))
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from host_agent import overview
+from host_agent.serve_lock import is_served
 from host_agent.status import View
 from host_agent.table import show
 from host_agent.verbs import options
@@ -61,4 +62,6 @@ def _all(arguments: Namespace) -> int:
     show(overview.HEADER, overview.rows_of(vms, time.time(), folded=sys.stdout.isatty()), less=overview.LESS)
     if sys.stderr.isatty():
         print(overview.summary(vm["standing"] for vm in everything), file=sys.stderr)
+        if not is_served(arguments.state):
+            print("no 'pv-host-agent serve' is running: this is of when one last was, or of a 'push'", file=sys.stderr)
     return 0

@@ -41,8 +41,11 @@ def names(own: Own) -> tuple[str, ...]:
 
 def is_shared(path: Path, documents: Path) -> bool:
     """Whether the file at *path* is defaults or a group by its place, and not a VM's own."""
-    directory = path.absolute().parent
-    return directory != documents.absolute() and (directory.name == GROUPS or path.stem == DEFAULTS)
+    return not _lies_in(path, documents) and (path.absolute().parent.name == GROUPS or path.stem == DEFAULTS)
+
+
+def _lies_in(path: Path, documents: Path) -> bool:
+    return path.absolute().parent.resolve() == documents.resolve()
 
 
 class Choice:
@@ -55,7 +58,7 @@ class Choice:
 
     def layers(self, path: Path) -> Layers | None:
         """What is below the file at *path*; None where it stands alone. Raise `BadFile` where one cannot look."""
-        if not self._is_everywhere and path.absolute().parent.resolve() != self.documents.resolve():
+        if not self._is_everywhere and not _lies_in(path, self.documents):
             return None
         if self._layers is None:
             self._layers = Layers(self.documents)

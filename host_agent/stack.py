@@ -64,7 +64,7 @@ class Stack(NamedTuple):
         return document
 
     def fields(self) -> Iterator[Field]:
-        """What a document at whose top one file says it all would say; raise `BadFile` where the document is none."""
+        """What one file would have at its top that said it all, the VM's own words first; raise `BadFile` where none can."""
         self.document()
         origins = Origins()
         whole = self._whole(origins)

@@ -80,6 +80,7 @@ def test_check_says_which_document_a_bad_group_concerns(etc: Etc, capsys: pytest
 def test_a_vm_called_defaults_is_a_vm(etc: Etc) -> None:
     path = etc.write("documents/defaults", "instance-id: i-1\n")
     assert check("--documents", etc.documents, path) == 0
+    assert check("--documents", etc.documents / ".." / "documents", path) == 0
 
 
 def test_check_merged_prints_a_document_that_says_the_same(etc: Etc, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,12 @@ class Drive:
             self._guarded(lambda: self.conversation.want(wanted, self._loop.time()))
             self.poke()
 
+    def again(self) -> None:
+        """An operator wants all of it applied again."""
+        if self._open:
+            self._guarded(lambda: self.conversation.again(self._loop.time()))
+            self.poke()
+
     def be(self, identity: Identity) -> None:
         """This host is *identity* from now on."""
         if self._open:

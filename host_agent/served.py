@@ -66,6 +66,11 @@ class Served:
         if self._drive is not None:
             self._drive.want(wanted)
 
+    def again(self) -> None:
+        """An operator wants all of it applied again; a guest that is away has that when it comes."""
+        if self._drive is not None:
+            self._drive.again()
+
     def be(self, identity: Identity) -> None:
         """This host is *identity* from now on."""
         if self._drive is not None:

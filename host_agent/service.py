@@ -144,6 +144,13 @@ class Service:
         self._complain(self._look_at_documents() or self._sources.complaint)
         for served in self._served.values():
             served.found(whereabouts.of(served.wanted))
+        self._record(self._reprovision)
+
+    def _reprovision(self, ledger: Ledger) -> None:
+        """Tell those of whom an operator wants that all be applied again."""
+        for key in ledger.to_reprovision():
+            if key in self._keys:
+                self._served[self._keys[key]].again()
 
     def _look_at_documents(self) -> str:
         """Why the documents could not be looked at, or ""."""

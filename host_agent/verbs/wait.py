@@ -86,8 +86,8 @@ def show_ending(ending: Ending, *, as_json: bool) -> None:
 
 
 def _targets(arguments: Namespace) -> list[Target]:
-    from host_agent.document_file import read, wanted
     from host_agent.directory import MAX_NAME
+    from host_agent.document_file import read, wanted
     from host_agent.verdict import Asked
     from host_agent.waiting import Target
     from pv_channel.text import printable

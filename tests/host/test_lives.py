@@ -183,8 +183,7 @@ def test_behind_another_client_it_waits_in_the_queue_with_one_greeting_and_is_se
     with FakeQemu(path, guest) as qemu:
         first = socket.socket(socket.AF_UNIX)
         first.connect(os.fspath(path))
-        while qemu.accepted == 0:
-            pass
+        asyncio.run(eventually(lambda: qemu.accepted == 1, "the first client"))
         dom0.serve(story)
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOBODY = 65534
+DEADLINE_SECONDS = 60
 #: Binds as root and listens as nobody, or does both as nobody; then says so, and writes down what it is sent.
 SQUATTER = """
 import os, socket, sys
@@ -60,8 +62,9 @@ class Squatter:
         with socket.socket(socket.AF_UNIX) as last:
             last.connect(os.fspath(self.path))
             last.sendall(b"last")
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while not self._heard.read_bytes().endswith(b"last."):
-            pass
+            assert time.monotonic() < deadline, "the squatter heard nothing of us at all"
         return self._heard.read_bytes().removesuffix(b"last.")
 
     def end(self) -> None:

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 README = Path(__file__).parents[2] / "README.md"
-DOCUMENTS = [
-    block
-    for block in re.findall(r"^```yaml\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    if re.search(r"^instance-id:", block, re.MULTILINE)
-]
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+DOCUMENTS = [block for block in BLOCKS if re.search(r"^instance-id:", block, re.MULTILINE)]
+LAYERS = {named[1]: block for block in BLOCKS if (named := re.match(r"# /etc/pv-host-agent/(defaults\S+|groups/\S+)", block))}
 
 
 @pytest.fixture
@@ -51,9 +49,24 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             made.close()
 
 
+def merged(text: str, work: Path) -> str:
+    """*text* over the page's defaults and groups, as the agent prints it."""
+    for name, layer in LAYERS.items():
+        (work / name).parent.mkdir(exist_ok=True)
+        (work / name).write_text(layer, encoding="utf-8")
+    path = work / "documents/vm.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "host_agent", "check", "--merged", "--documents", str(path.parent), str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("number", range(len(DOCUMENTS)))
 def test_a_document_of_the_readme_is_checked_applied_and_in_force(stage: Stage, number: int) -> None:
     text = DOCUMENTS[number]
+    if "inherit:" in text:
+        (stage.work / "etc").mkdir()
+        text = merged(text, stage.work / "etc")
     path = stage.work / "document.yaml"
     path.write_text(text, encoding="utf-8")
     checked = subprocess.run([sys.executable, "-m", "host_agent", "check", str(path)], capture_output=True, text=True)

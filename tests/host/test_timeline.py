@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host_agent.__main__ import main
@@ -246,6 +246,7 @@ def test_a_long_wait_is_folded_and_work_is_not() -> None:
     assert scale_of(works.steps).folds == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=20), st.lists(st.sampled_from(WORDS), min_size=20, max_size=20))
 def test_places_follow_time_and_marks_stand_outside_folds(gaps: list[float], words: list[str]) -> None:
     times = [sum(gaps[:n]) for n in range(len(gaps))]
@@ -322,6 +323,7 @@ def test_every_kind_of_bad_end_has_a_pattern_and_a_word(dom0: Dom0) -> None:
         assert any(f"{end.value} 1.000 s" == text.text for text in root.iter(f"{SVG}text"))
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from([*WORDS, "other"]), st.floats(0, 1e10), st.text(max_size=600)),

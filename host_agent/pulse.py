@@ -28,7 +28,9 @@ class Pulse:
 
     def __init__(self, notifier: Notifier, batch: Batch, summary: Callable[[], str], clock: Callable[[], float]) -> None:
         self._notifier, self._batch, self._summary, self._clock = notifier, batch, summary, clock
-        self._every = min(PROOF_SECONDS, notifier.watchdog_seconds or PROOF_SECONDS)
+        #: Between two beats at most.
+        self.every = min(STATUS_SECONDS, notifier.watchdog_seconds or STATUS_SECONDS)
+        self._prove_every = min(PROOF_SECONDS, notifier.watchdog_seconds or PROOF_SECONDS)
         self._proven = self._told = clock()
         self._status = ""
         self._trouble = False
@@ -47,9 +49,9 @@ class Pulse:
         self._notifier.stopping("leaving the VMs' channels")
 
     def beat(self) -> None:
-        """Do what is due; to be called at least each second or so."""
+        """Do what is due."""
         now = self._clock()
-        if now - self._proven >= self._every:
+        if now - self._proven >= self._prove_every:
             self._proven = now
             self._prove()
         if now - self._told >= STATUS_SECONDS:

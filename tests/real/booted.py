@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine without hardware: a real systemd and a real journald as process 1 of namespaces of their own, with our unit installed."""
+"""A machine without hardware: a real systemd as process 1 of namespaces of their own, a real journald, and our unit installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ mount --make-rprivate /
 mount --bind "$root" "$root"
 cd "$root"
 mkdir -p usr proc sys dev run tmp srv/checkout srv/site srv/python var/log var/lib
+mv usr/local local
 mount --bind -o ro /usr usr
+mount --bind local usr/local
 for name in bin sbin lib lib64; do [ ! -e "/$name" ] || ln -s "usr/$name" "$name"; done
 mount --bind -o ro "$checkout" srv/checkout
 mount --bind -o ro "$site" srv/site
@@ -61,6 +63,8 @@ _RUN: Final = """#!/bin/sh
 export PYTHONHOME=/srv/python LD_LIBRARY_PATH=/srv/python/lib PYTHONPATH=/srv/checkout:/srv/site PYTHONDONTWRITEBYTECODE=1
 """
 
+_NAMESPACES: Final = ("--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net")
+
 #: systemd's own units that have nothing to do with us, and take time or a real machine.
 _MASKED: Final = (
     "systemd-udevd.service", "systemd-udev-trigger.service", "systemd-logind.service", "systemd-networkd.service",
@@ -72,7 +76,7 @@ _MASKED: Final = (
 
 
 class Machine:
-    """One that boots for the length of a `with`; its files are below `root`."""
+    """One that boots for the length of a `with`; its files are below `root`, from `furnish` on."""
 
     def __init__(self, work: Path) -> None:
         self.root = work / "root"
@@ -80,15 +84,14 @@ class Machine:
         self._cgroup = _cgroups() / f"pv-test-{os.getpid()}-{time.monotonic_ns()}"
 
     def __enter__(self) -> Self:
-        self._furnish()
         self._cgroup.mkdir()
         environment = {
             "PATH": SYSTEM_PATH, "root": str(self.root), "checkout": str(TOP), "site": sysconfig.get_path("purelib"),
             "python": sys.base_prefix,
         }  # fmt: skip
-        namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--ipc", "--net"]
         join = f'echo $$ >"{self._cgroup}/cgroup.procs"; exec "$@"'
-        command = ["sh", "-c", join, "sh", program("unshare", "util-linux"), *namespaces, "sh", "-c", _BOOT]
+        unshare = [program("unshare", "util-linux"), "--fork", "--kill-child", *_NAMESPACES]
+        command = ["sh", "-c", join, "sh", *unshare, "sh", "-c", _BOOT]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -105,9 +108,9 @@ class Machine:
 
     def run(self, *argv: str, check: bool = True) -> str:
         """What a program says that runs in there."""
-        enter = [program("nsenter", "util-linux"), "--target", str(self._first), "--mount", "--pid", "--cgroup", "--uts", "--ipc"]
+        enter = [program("nsenter", "util-linux"), "--target", str(self._first), *_NAMESPACES]
         done = subprocess.run(
-            [*enter, "--net", "--", *argv], capture_output=True, text=True, timeout=DEADLINE_SECONDS,
+            [*enter, "--", *argv], capture_output=True, text=True, timeout=DEADLINE_SECONDS,
             env={"PATH": SYSTEM_PATH, "LC_ALL": "C", "SYSTEMD_PAGER": "cat"},
         )  # fmt: skip
         assert done.returncode == 0 or not check, f"{argv}: {done.stdout}{done.stderr}\n{self.journal_text()}"
@@ -123,7 +126,10 @@ class Machine:
 
     def until(self, name: str, value: str) -> None:
         """Wait until a property of our unit is *value*."""
-        eventually(lambda: self.show(name) == value, lambda: f"{name} is {self.show(name)!r}, not {value!r}\n{self.journal_text()}")
+        def found() -> str:
+            return f"{name} is {self.show(name)!r}, not {value!r}\n{self.journal_text()}"
+
+        eventually(lambda: self.show(name) == value, found)
 
     def journal(self, *matches: str) -> list[dict[str, Any]]:
         """The entries of our program that have all of *matches*."""
@@ -139,8 +145,9 @@ class Machine:
         """All of it, for a failure's message."""
         return self.run("journalctl", "--no-pager", "--lines=60", check=False)
 
-    def _furnish(self) -> None:
-        for name in ("etc/systemd/system", "srv", "var"):
+    def furnish(self) -> None:
+        """Put its files in place, with our unit in them."""
+        for name in ("etc/systemd/system", "srv", "var", "root"):
             (self.root / name).mkdir(parents=True)
         for name in ("passwd", "group", "nsswitch.conf", "ld.so.cache"):
             shutil.copy(Path("/etc") / name, self.root / "etc" / name)

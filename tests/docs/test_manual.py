@@ -66,7 +66,7 @@ def test_the_options_of_several_commands_are_said_once() -> None:
 
 def test_every_diagnosis_is_in_the_manual_with_its_meaning_and_in_the_doctors_order() -> None:
     meanings = [(d.name, d.meaning) for d in OF_HOST] + [(d.name, d.meaning) for d in OF_VM]
-    assert listed("DIAGNOSES") == [(name, f"{meaning[0].upper()}{meaning[1:]}.") for name, meaning in meanings]
+    assert listed("DIAGNOSES") == [(name, f"{meaning}.") for name, meaning in meanings]
 
 
 def test_every_kind_of_log_line_is_in_the_manual_with_its_id() -> None:

@@ -23,8 +23,8 @@ def describe(verb: ArgumentParser) -> None:
     verb.description = (
         "Show what a VM's latest run was made of, from the moment its channel was seen, or a changed document was sent, to its"
         " guest's answer: each step, when it was, and how long until the next. A run whose guest had everything already is passed"
-        " over for the latest that was sent something. In the bars, # is work and - is waiting; a wait longer than all the work is"
-        " drawn shorter than it was."
+        " over for the latest that was sent something. In the bars, # is work and - is waiting; a wait longer than all the work"
+        " is drawn shorter than it was."
     )
     options.vm(verb)
     which = verb.add_mutually_exclusive_group()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,31 +33,24 @@ class Qemus:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> subprocess.Popen[bytes]:
-        """One that listens at the path by now."""
-        before = made(self.path)
+        """One that listens at the path, and has got as far as answering over QMP: before, it would just die of a signal."""
         chardev = f"socket,id=libxl-channel0,path={self.path},server=on,wait=off"
-        words = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "none", "-chardev", chardev]
-        qemu = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        words = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "none", "-qmp", "stdio", "-chardev"]
+        qemu = subprocess.Popen([*words, chardev], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._running.append(qemu)
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while made(self.path) in ((0, 0), before) or not self._answers():
-            assert qemu.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        assert qemu.stdin is not None
+        assert qemu.stdout is not None
+        assert qemu.stdout.readline().startswith(b'{"QMP"')
+        qemu.stdin.write(b'{"execute": "qmp_capabilities"}\n')
+        qemu.stdin.flush()
+        assert qemu.stdout.readline().startswith(b'{"return"')
         return qemu
-
-    def _answers(self) -> bool:
-        try:
-            os.close(open_stream(Endpoint(self.path)))
-        except Unreachable:
-            return False
-        return True
 
     def end(self) -> None:
         for qemu in self._running:
             if qemu.poll() is None:
                 qemu.kill()
-            qemu.wait()
+            qemu.communicate()
 
 
 def stop(qemu: subprocess.Popen[bytes]) -> None:

@@ -28,6 +28,7 @@ class Happening(Enum):
     APPLIED = ("757e357428cf4e45a7d6b545e1dfbb15", "A VM is what its document says")
     FAILED = ("86aedd925b624655b805164820d7344b", "A document could not be applied")
     REPORTED = ("fa7169963f684306a0e403d0b8750cdb", "Items that took longer have come to their end")
+    FACTS = ("75001e354c8c4d54bf4828efc0203fa6", "A guest's machine has changed")
     UNCONFIRMED = ("54391ae0dd5d4dc2a9d55b19f206562b", "A guest's changed network waits to be confirmed")
     CONFIRMED = ("855f0f6546e64365a955f5bb18bb6e90", "A guest's changed network is confirmed")
     REJECTED = ("aa1398a151da46a6b5b2cb4217e21d56", "A guest's changed network is put back")

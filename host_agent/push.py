@@ -16,6 +16,7 @@ from host_agent.notices import GOOD, Notice, What
 from host_agent.peer import SQUATTED
 from host_agent.silence import seen, to_look_at
 from host_agent.timing import DEFAULT, Timing
+from host_agent.who import operator
 from pv_channel.planned import problem
 from pv_channel.planned import values as planned_values
 from pv_channel.text import printable
@@ -35,7 +36,7 @@ _HOPELESS: Final = frozenset({"forbidden", "too-long", "no-socket", "no-pty", SQ
 #: A refusal or a quarrel over a key stays; a person must act.
 _FINAL: Final = {What.REFUSED, What.KEY_CHANGED, What.KEY_SHARED}
 #: What an operator may want to read later of a push.
-_ON_RECORD: Final = {What.UNCONFIRMED, What.CONFIRMED, What.REJECTED, What.REPORTED}
+_ON_RECORD: Final = {What.UNCONFIRMED, What.CONFIRMED, What.REJECTED, What.REPORTED, What.FACTS, What.NOT_AGAIN}
 #: How a dry run ends where the document can come into force.
 PLANNED: Final = "planned"
 
@@ -144,7 +145,7 @@ class Push:
     def _begin(self, now: float) -> Conversation:
         return Conversation(
             self._wanted, self._channel, self._identity, self._ledger, self._hear, now=now, timing=self._timing,
-            dry_run=self._manner.dry_run,
+            who=f"push by {operator()}", dry_run=self._manner.dry_run,
         )  # fmt: skip
 
     def _hear(self, notice: Notice) -> None:

@@ -29,6 +29,7 @@ _NOTED: Final = {
     What.KEY_SHARED: (logging.ERROR, Happening.KEY_SHARED),
     What.SENDING: (logging.INFO, Happening.SENT),
     What.NOT_AGAIN: (logging.WARNING, Happening.NOT_AGAIN),
+    What.FACTS: (logging.INFO, Happening.FACTS),
     What.UNCONFIRMED: (logging.INFO, Happening.UNCONFIRMED),
     What.CONFIRMED: (logging.INFO, Happening.CONFIRMED),
     What.REJECTED: (logging.WARNING, Happening.REJECTED),

@@ -63,7 +63,7 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     guest = create()
     vm = serving.wait()
     assert (vm["state"], vm["outcome"], vm["generation-applied"], vm["domid"]) == ("ready", "applied", 1, guest.domid)
-    steps = [step["what"] for step in serving.ask("timeline db1")["moments"]]
+    steps = [step["step"] for step in serving.ask("timeline db1")["steps"]]
     for word in ("seen", "connected", "greeting", "sealed", "sent", "item", "answered"):
         assert word in steps, steps
     assert steps.index("seen") < steps.index("sealed") < steps.index("sent") < steps.index("item") < steps.index("answered")
@@ -157,7 +157,7 @@ def test_seven_channels_on_one_guest_of_which_ours_is_a_pty(serving: Serving, cr
     serving.write("first")
     guest = create(*others, Channel("org.example.pty.1", "pty"), Channel(CHANNEL_NAME, "pty"))
     assert serving.wait()["generation-applied"] == 1
-    channels = {channel["name"]: channel for channel in serving.ask("channels") if channel["vm"] == "db1"}
+    channels = {channel["channel"]: channel for channel in serving.ask("channels") if channel["vm"] == "db1"}
     assert len(channels) == 7
     assert channels[CHANNEL_NAME]["connection"] == "pty"
     assert serving.status()["channel"] == channels[CHANNEL_NAME]["path"]

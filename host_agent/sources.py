@@ -80,7 +80,7 @@ class Sources:
         """Where channels are known from, for people."""
         directories = ", ".join(shown(directory) for directory in self._directories)
         by_xenstore = self._xen is not None and not self._xen.trouble
-        return f"channels {'by xenstore and' if by_xenstore else 'without xenstore, those'} in {directories}"
+        return f"channels in xenstore and in {directories}" if by_xenstore else f"channels in {directories}, without xenstore"
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
         """Begin to follow xenstore, if that was asked for, and call *changed* on changes; the tasks to cancel in the end."""

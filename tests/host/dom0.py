@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from host_agent.errors import BadFile
     from host_agent.sources import Follower
     from tests.host.fakes import FakeGuest
 
@@ -46,6 +47,8 @@ class Dom0:
         for directory in (self.documents, self.sockets):
             directory.mkdir(mode=0o700)
         self.identity = IDENTITY
+        #: Why its key cannot be read now.
+        self.trouble: BadFile | None = None
         self.ledger: type[Ledger] = Ledger
         self.timing = TIMING
         self.discover: Callable[[Callable[[], None]], Follower] | None = None
@@ -74,6 +77,12 @@ class Dom0:
         vm = self.vm(name)
         return vm.get("state") == state and all(word in vm["detail"] for word in words)
 
+    def identify(self) -> Identity:
+        """As `serve` reads its key."""
+        if self.trouble is not None:
+            raise self.trouble
+        return self.identity
+
     def serve(self, story: Callable[[], Awaitable[None]]) -> None:
         """Serve while *story* goes on, until SIGTERM."""
         asyncio.run(self._serve(story))
@@ -81,7 +90,7 @@ class Dom0:
     async def _serve(self, story: Callable[[], Awaitable[None]]) -> None:
         ledger = self.ledger.open(self.state)
         sources = Sources([self.sockets], CHANNEL.decode(), self.discover, self.libvirts)
-        service = Service(self.documents, sources, CHANNEL, lambda: self.identity, ledger, self.timing)
+        service = Service(self.documents, sources, CHANNEL, self.identify, ledger, self.timing)
         task = asyncio.create_task(service.run())
         try:
             await asyncio.sleep(0)

@@ -33,7 +33,7 @@ def started(count: int, channel: bytes, documents: Path, channels: str, ledger: 
 
 def reloaded(count: int, before: Identity, now: Identity) -> None:
     """It was told to read everything again, and has."""
-    change = "is as before," if now == before else "is new; new sessions use it:"
+    change = "is as before," if now.same_as(before) else "is new; new sessions use it:"
     log.info("read again: %s; this host's key %s %s", vms(count), change, _key(now), extra=noted(Happening.RELOADED))
 
 

@@ -40,6 +40,10 @@ class Identity(NamedTuple):
         """Of the host's public key."""
         return fingerprint(self.key.public)
 
+    def same_as(self, other: Identity) -> bool:
+        """Whether no guest could tell the two apart."""
+        return (self.key.public, self.certificate) == (other.key.public, other.certificate)
+
 
 def beside(path: Path, suffix: str) -> Path:
     """The file that belongs to the key file *path*: its public half or its certificate."""

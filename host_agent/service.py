@@ -70,48 +70,47 @@ class Service:
         self._clock, self._began = loop.time, loop.time()
         self._dom0 = Dom0(self._channel, lambda: self._identity, self._ledger, Batch(self._ledger, loop), self._timing)
         self._pulse = Pulse(Notifier(), self._dom0.batch, self._summary, loop.time)
-        stop, look, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._stop, self._reload, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _set, stop, look)
-        loop.add_signal_handler(signal.SIGHUP, _set, reload, look)
-        following = self._sources.follow(look.set)
-        await _first(self._sources.first_look(), stop.wait(), within=self._timing.first_survey)
+            loop.add_signal_handler(number, _set, self._stop, self._news)
+        loop.add_signal_handler(signal.SIGHUP, _set, self._reload, self._news)
+        following = self._sources.follow(self._news.set)
+        await _first(self._sources.first_look(), self._stop.wait(), within=self._timing.first_survey)
         await self._look_at_all()
         announce.started(
             len(self._served), self._channel, self._inventory.directory, self._sources.said, self._ledger.path, self._identity
         )
         self._pulse.ready()
-        while not stop.is_set():
-            await self._turn(look, reload)
+        while await self._is_due():
+            if self._reload.is_set():
+                await self._read_again()
+            else:
+                self._look()
+            self._pulse.beat()
         self._pulse.stopping()
         await self._stop_all(following)
 
-    async def _turn(self, look: asyncio.Event, reload: asyncio.Event) -> None:
-        """Wait until there is something to look at, or it is time to, and do it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._is_more else min(self._timing.look_every, self._pulse.every)):
-                await look.wait()
-        await asyncio.sleep(self._timing.between_looks)
-        look.clear()
-        if reload.is_set():
-            reload.clear()
-            await self._reload()
-        else:
-            self._look()
-        self._pulse.beat()
+    async def _is_due(self) -> bool:
+        """Wait until there is something to look at, or it is time to; False where it is time to stop."""
+        await _wait(self._news, 0 if self._is_more else min(self._timing.look_every, self._pulse.every))
+        await _wait(self._stop, self._timing.between_looks)
+        self._news.clear()
+        return not self._stop.is_set()
 
     async def _look_at_all(self) -> None:
         """Look, and go on where there is more than one look takes."""
         self._look()
-        while self._is_more:
+        while self._is_more and not self._stop.is_set():
             await asyncio.sleep(0)
             self._look()
+            self._pulse.beat()
 
-    async def _reload(self) -> None:
+    async def _read_again(self) -> None:
         """Read the documents and this host's key again; a key that cannot be used leaves the one before it in force."""
+        self._reload.clear()
         self._pulse.reloading()
         before, self._identity = self._identity, self._identity_read_again()
-        if self._identity != before:
+        if not self._identity.same_as(before):
             for served in self._served.values():
                 served.be(self._identity)
         await self._look_at_all()
@@ -230,6 +229,13 @@ class Service:
 def _set(*events: asyncio.Event) -> None:
     for event in events:
         event.set()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until *event* or for so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _first(*waits: Coroutine[Any, Any, object], within: float) -> None:

@@ -98,6 +98,15 @@ def test_sighup_reads_the_key_again_and_a_bad_file_leaves_the_old_one_in_use(
     assert f"is new; new sessions use it: {new.fingerprint}" in told(Happening.RELOADED)[1]
 
 
+def test_a_key_that_is_read_again_as_it_was_is_no_news(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    create_host_key(tmp_path, "", replace=False)
+    before = existing(tmp_path)
+    assert existing(tmp_path).same_as(before)
+    create_host_key(tmp_path, "", replace=True)
+    assert not existing(tmp_path).same_as(before)
+
+
 @pytest.mark.parametrize("damage", ["missing", "link", "words", "open"])
 def test_a_key_file_that_is_not_one_is_said_by_name(damage: str, tmp_path: Path) -> None:
     create_host_key(tmp_path, "", replace=False)

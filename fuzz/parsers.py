@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every parser of the core, what is good for it, and which errors it may answer garbage with."""
+"""Every parser of the core, and of what xenstored answers: what is good for it, and which errors it may answer garbage with."""
 
 from __future__ import annotations
 
+import struct
 from binascii import crc32
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from fuzz.seeds import AUTHORITY, CERTIFICATE, DOCUMENTS, PRIVATE_KEY, SSH_KEY, armour, host_certificate
+from host_agent.xenstore import wire
+from host_agent.xenstore.errors import Garbled
 from pv_channel import document, line, messages, registry, trust
 from pv_channel.errors import BadDocument, LocalError, PeerError
 from pv_channel.greeting import GuestGreeting, HostGreeting, Refusal
@@ -34,6 +38,12 @@ class Parser(NamedTuple):
 
 _CERTIFICATE: Final = trust.sign(bytes([3]) * 32, bytes(range(32)), issued=1_700_000_000, label="dom0-a")
 _ITEM: Final = ItemResult("hostname", Outcome.FAILED, "command-failed", "hostnamectl", ["a line"])
+#: A value, an owner and others, a watch's event, an error, part of a listing.
+_ANSWERS: Final = (
+    struct.pack("=IIII", 2, 1, 0, 5) + b"value",
+    struct.pack("=IIII", 3, 2, 7, 6) + b"n0\0r7\0" + struct.pack("=IIII", 15, 0, 0, 11) + b"/libxl/7\0t\0",
+    struct.pack("=IIII", 16, 3, 0, 7) + b"ENOENT\0" + struct.pack("=IIII", 22, 4, 0, 8) + b"12\0a\0b\0\0",
+)
 
 
 def _right_sum(data: bytes) -> bytes:
@@ -50,6 +60,16 @@ def _read_lines(data: bytes) -> list[bytes]:
     if found != again or whole.overlong != cut.overlong:
         raise AssertionError("a cut changed which lines were found")
     return found
+
+
+def _read_answers(data: bytes) -> None:
+    """What xenstored sends, and each payload as any answer that it could be."""
+    reader = wire.MessageReader()
+    for message in reader.feed(data[: len(data) // 2]) + reader.feed(data[len(data) // 2 :]):
+        for parse in (wire.event, wire.error_word, wire.permissions, wire.number, wire.part, wire.answer):
+            with suppress(Garbled):
+                parse(message.payload)
+        wire.strings(message.payload)
 
 
 def _remake_line(data: bytes) -> None:
@@ -140,6 +160,7 @@ PARSERS: Final = (
         (ValueError,),
         (SSH_KEY.encode(), f'from="10.0.0.0/8",no-pty {SSH_KEY}'.encode()),
     ),
+    Parser("xenstored's answers", _read_answers, (Garbled,), _ANSWERS),
     Parser(
         "registry",
         lambda data: registry.parse(_text(data)),

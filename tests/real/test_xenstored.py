@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Xen's own daemons, xenstored and oxenstored, asked by our client and followed by discovery; the hypervisor alone is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from host_agent.discovery import Discovery, survey
+from host_agent.endpoint import Domain, Endpoint
+from host_agent.xenstore.client import Client
+from host_agent.xenstore.errors import Again, Exists, Invalid, Lost, NoEntry, Refused
+from host_agent.xenstore.wire import Event, Operation, Permission
+from pv_channel.greeting import uuid_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+DAEMONS = ("xenstored", "oxenstored")
+PROGRAMS = Path("/usr/lib/xen-4.17/bin")
+UUID = "0f4c6b1e-6f5b-4a53-9d1b-2f6f0a3c9e01"
+INTRODUCE, RELEASE = 8, 9
+DEADLINE_SECONDS = 30.0
+#: The daemons' paths are fixed: they get a /run, a /var/log and a /proc of their own.
+START = """
+for place in run var/log proc; do mount --bind "$1/$place" "/$place" || exit 1; done
+shift
+exec "$@"
+"""
+
+
+@pytest.fixture(scope="session")
+def no_hypervisor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.fail("a C compiler is missing; on Debian: apt-get install gcc libc6-dev")
+    library = tmp_path_factory.mktemp("preload") / "no_hypervisor.so"
+    source = Path(__file__).with_name("no_hypervisor.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
+    return library
+
+
+class Daemon:
+    """One that runs, at the socket *path*; the test is the toolstack."""
+
+    def __init__(self, path: Path, process: subprocess.Popen[bytes]) -> None:
+        self.path, self.process = path, process
+
+    def tell(self, operation: int, *parts: str) -> None:
+        """What only a toolstack says."""
+        payload = b"".join(part.encode() + b"\0" for part in parts)
+        with socket.socket(socket.AF_UNIX) as end:
+            end.connect(os.fspath(self.path))
+            end.sendall(struct.pack("=IIII", operation, 1, 0, len(payload)) + payload)
+            answer = end.recv(4096)
+        assert struct.unpack_from("=I", answer)[0] == operation, answer
+
+    def introduce(self, domid: int) -> None:
+        self.tell(INTRODUCE, str(domid), "1", "1")
+
+    def release(self, domid: int) -> None:
+        self.tell(RELEASE, str(domid))
+
+    def ask(self, story: Callable[[Client], Awaitable[None]], answer_seconds: float = DEADLINE_SECONDS) -> None:
+        async def run() -> None:
+            async with await Client.connect([self.path], answer_seconds=answer_seconds) as store:
+                await story(store)
+
+        asyncio.run(run())
+
+
+@pytest.fixture(params=DAEMONS)
+def daemon(request: pytest.FixtureRequest, tmp_path: Path, no_hypervisor: Path) -> Iterator[Daemon]:
+    program = PROGRAMS / request.param
+    if os.geteuid() != 0 or not program.exists():
+        pytest.fail(f"this test needs root and {program}; on Debian 12: apt-get install xen-utils-4.17")
+    as_on_dom0(tmp_path)
+    command = ["unshare", "--mount", "sh", "-c", START, "sh", os.fspath(tmp_path)]
+    command += ["env", f"LD_PRELOAD={no_hypervisor}", "XENSTORED_RUNDIR=/run/xenstored"]
+    command += [os.fspath(program), "--no-fork", "--pid-file", "/run/pid"]
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        yield Daemon(listening(tmp_path / "run" / "xenstored" / "socket", process, tmp_path / "said"), process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def as_on_dom0(root: Path) -> None:
+    """The files that a daemon finds on a dom0: where the kernel's ring is, and directories for its own."""
+    for name in ("run/xenstored", "run/xen", "var/log/xen", "proc/xen", "proc/sys/fs"):
+        (root / name).mkdir(parents=True)
+    (root / "proc/xen/xsd_port").write_text("1")
+    (root / "proc/xen/xsd_kva").write_bytes(bytes(4096))
+    (root / "proc/sys/fs/nr_open").write_text("1024\n")  # oxenstored makes this its limit, and root in a container may have less
+
+
+def listening(path: Path, process: subprocess.Popen[bytes], said: Path) -> Path:
+    """*path* once somebody answers there."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        assert process.poll() is None, said.read_text()
+        assert time.monotonic() < deadline, said.read_text()
+        with socket.socket(socket.AF_UNIX) as end:
+            if end.connect_ex(os.fspath(path)) == 0:
+                return path
+        time.sleep(0.02)
+
+
+async def create(store: Client, domid: int, name: str = "web1") -> None:
+    """What libxl writes for a guest with a socket and a pty."""
+    home, guest = f"/local/domain/{domid}", [Permission("n", 0), Permission("r", domid)]
+    async with store.transaction() as nodes:
+        await nodes.mkdir(home)
+        await nodes.set_permissions(home, guest)
+        await nodes.write(f"{home}/vm", f"/vm/{UUID}".encode())
+        await nodes.write(f"{home}/name", name.encode())
+        for console, said in (
+            ("1", {"name": "org.pvchannel.config.1", "connection": "socket", "path": "/run/pv-channel/web1.sock"}),
+            ("2", {"name": "org.example.other", "connection": "pty"}),
+        ):
+            frontend = f"{home}/device/console/{console}"
+            await nodes.mkdir(frontend)
+            await nodes.set_permissions(frontend, [Permission("n", domid), Permission("r", 0)])
+            for key, value in said.items():
+                await nodes.write(f"/libxl/{domid}/device/console/{console}/{key}", value.encode())
+        await nodes.write(f"{home}/device/console/2/tty", b"/dev/pts/4")
+        await nodes.set_permissions(f"{home}/device/console/2/tty", guest)
+        await nodes.write(f"{home}/image/device-model-pid", b"4711")
+
+
+async def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+def test_nodes_errors_owners_and_domains(daemon: Daemon) -> None:
+    async def story(store: Client) -> None:
+        await store.write("/a/b", b"\0\xff value")
+        assert await store.read("/a/b") == b"\0\xff value"
+        assert await store.read("/a") == b""
+        assert await store.directory("/a") == ["b"]
+        assert await store.directory("/a/b") == []
+        with pytest.raises(NoEntry):
+            await store.read("/nowhere")
+        with pytest.raises(NoEntry):
+            await store.directory("/nowhere")
+        assert (await store.permissions("/a/b"))[0].domid == 0
+        assert not await store.is_introduced(7)
+        daemon.introduce(7)
+        assert await store.is_introduced(7)
+        await store.set_permissions("/a/b", [Permission("n", 7), Permission("r", 0)])
+        assert await store.permissions("/a/b") == [Permission("n", 7), Permission("r", 0)]
+        await store.rm("/a")
+        with pytest.raises(NoEntry):
+            await store.permissions("/a/b")
+
+    daemon.ask(story)
+
+
+def test_every_path_that_we_refuse_is_refused_by_the_daemon(daemon: Daemon) -> None:
+    async def story(store: Client) -> None:
+        for path in ("/a//b", "/a/", "/a b", "/\N{LATIN SMALL LETTER A WITH DIAERESIS}", ""):
+            with pytest.raises(Invalid):
+                await store.read(path)
+            with pytest.raises(Refused) as caught:
+                await store._connection.ask(Operation.READ, path.encode() + b"\0", path)
+            assert caught.value.word in ("EINVAL", "ENOENT")
+
+    daemon.ask(story)
+
+
+def test_a_listing_of_thousands_is_whole(daemon: Daemon) -> None:
+    names = [f"a-name-of-some-length-{number}" for number in range(3000)]
+
+    async def story(store: Client) -> None:
+        await asyncio.gather(*(store.mkdir(f"/many/{name}") for name in names))
+        assert sorted(await store.directory("/many")) == sorted(names)
+
+    daemon.ask(story)
+
+
+def test_a_message_too_long_would_have_been_the_last(daemon: Daemon) -> None:
+    """Why our own limit is there: xenstored hangs up, and oxenstored never answers again."""
+
+    async def story(store: Client) -> None:
+        await store.write("/a", b"x" * 2000)
+        transport = store._connection._transport
+        assert transport is not None
+        transport.write(struct.pack("=IIII", Operation.WRITE, 99, 0, 5000) + b"/a\0" + b"x" * 4997)
+        with pytest.raises(Lost):
+            await asyncio.gather(*(store.read("/a") for _ in range(100)))
+
+    daemon.ask(story, answer_seconds=2.0)
+
+
+def test_watches_tell_and_are_taken_back(daemon: Daemon) -> None:
+    async def story(store: Client) -> None:
+        await store.watch("/libxl", "ours")
+        await store.watch("@introduceDomain", "born")
+        await store.watch("@releaseDomain", "gone")
+        with pytest.raises(Exists):
+            await store.watch("/libxl", "ours")
+        first = {Event("/libxl", "ours"), Event("@introduceDomain", "born"), Event("@releaseDomain", "gone")}
+        assert await heard(store, first)
+        await store.write("/libxl/7/device/console/1/name", b"x")
+        daemon.introduce(7)
+        assert await heard(store, {Event("/libxl/7/device/console/1/name", "ours"), Event("@introduceDomain", "born")})
+        await store.rm("/libxl/7/device")
+        daemon.release(7)
+        assert await heard(store, {Event("/libxl/7/device", "ours"), Event("@releaseDomain", "gone")})
+        await store.unwatch("/libxl", "ours")
+        await store.write("/libxl/8", b"x")
+        assert store.take_events().events == []
+
+    daemon.ask(story)
+
+
+async def heard(store: Client, expected: set[Event]) -> bool:
+    """Whether all of these come."""
+    found: set[Event] = set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not expected <= found:
+            await store.wait_for_events()
+            found |= set(store.take_events().events)
+    return True
+
+
+def test_of_two_transactions_on_one_node_the_second_is_told_to_try_again(daemon: Daemon) -> None:
+    async def too_late(store: Client) -> None:
+        async with store.transaction() as nodes:
+            seen = await nodes.read("/hot/count")
+            await store.write("/hot/count", b"somebody else's")
+            await nodes.write("/hot/count", seen + b"!")
+
+    async def story(store: Client) -> None:
+        await store.write("/hot/count", b"1")
+        with pytest.raises(Again):
+            await too_late(store)
+        assert await store.read("/hot/count") == b"somebody else's"
+        async with store.transaction() as nodes:
+            await nodes.write("/hot/count", b"2")
+        assert await store.read("/hot/count") == b"2"
+
+    daemon.ask(story)
+
+
+def test_discovery_follows_a_domain_from_its_creation_to_its_end(daemon: Daemon) -> None:
+    found = Discovery(lambda: None, paths=[daemon.path])
+
+    async def story(store: Client) -> None:
+        following = asyncio.create_task(found.run())
+        await asyncio.wait_for(found.first_look.wait(), DEADLINE_SECONDS)
+        assert (found.domains, found.trouble) == ({}, "")
+        await create(store, 7)
+        daemon.introduce(7)
+        await until(lambda: len(found.endpoints) == 2, "the domain")
+        domain = Domain(7, uuid_bytes(UUID), "web1", 4711)
+        assert found.endpoints == {
+            (7, "1"): Endpoint(Path("/run/pv-channel/web1.sock"), channel="org.pvchannel.config.1", domain=domain),
+            (7, "2"): Endpoint(Path("/dev/pts/4"), is_pty=True, channel="org.example.other", domain=domain),
+        }
+        await store.set_permissions("/local/domain/7/device/console/2/tty", [Permission("n", 7)])
+        await store.write("/libxl/7/type", b"pvh")
+        await until(lambda: list(found.endpoints) == [(7, "1")], "the terminal that is the guest's now")
+        assert [each.domid for each in (await survey([daemon.path])).domains] == [7]
+        for path in ("/libxl/7", "/local/domain/7"):
+            await store.rm(path)
+        daemon.release(7)
+        await until(lambda: not found.domains, "its end")
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    daemon.ask(story)
+
+
+def test_a_daemon_that_is_killed_is_a_trouble_and_nothing_is_forgotten(daemon: Daemon) -> None:
+    found = Discovery(lambda: None, paths=[daemon.path])
+
+    async def story(store: Client) -> None:
+        await create(store, 7)
+        daemon.introduce(7)
+        following = asyncio.create_task(found.run())
+        await asyncio.wait_for(found.first_look.wait(), DEADLINE_SECONDS)
+        daemon.process.kill()
+        await until(lambda: "not a Xen dom0, or xenstored is not running" in found.trouble, "the trouble")
+        assert len(found.endpoints) == 2
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    daemon.ask(story)

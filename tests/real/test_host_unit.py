@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import struct
 import subprocess
 from typing import TYPE_CHECKING
@@ -198,9 +199,9 @@ def test_a_line_that_is_said_while_the_journal_is_away_is_not_lost(machine: Mach
     machine.until_journal(noted(Happening.DOCUMENT_BAD))
 
 
-#: What a channel needs of the sandbox: a terminal of the machine's, links beside sockets, and to see whose process a QEMU is.
+#: What a channel needs of the sandbox: a terminal of the machine's, xenstore, links beside sockets, whose process a QEMU is.
 PROBE = """
-import json, os, sys
+import json, os, socket, sys
 terminal, pid = sys.argv[1:]
 found = {}
 def attempt(name, what):
@@ -216,6 +217,8 @@ def speak():
     descriptor = os.open(terminal, os.O_RDWR | os.O_NOCTTY)
     os.write(descriptor, b"hello")
 attempt("terminal", speak)
+attempt("xenstore", lambda: socket.socket(socket.AF_UNIX).connect("/run/xenstored/socket"))
+attempt("device", lambda: os.mknod("/var/lib/pv-host-agent/disk", 0o60600, os.makedev(8, 0)))
 attempt("sockets", lambda: write("/run/pv-channel/probe"))
 attempt("libvirts", lambda: write("/var/lib/libvirt/libxl/channel/target/probe"))
 attempt("state", lambda: write("/var/lib/pv-host-agent/probe"))
@@ -236,13 +239,18 @@ def test_the_sandbox_leaves_what_a_channel_needs_and_no_more(machine: Machine) -
         fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
         (number,) = struct.unpack("i", fcntl.ioctl(master, TIOCGPTN, bytes(4)))
         pid = machine.run("sh", "-c", "setpriv --reuid=65534 --clear-groups sleep 600 >/dev/null 2>&1 & echo $!").strip()
-        found = probe(machine, f"/dev/pts/{number}", pid)
+        machine.run("mkdir", "/run/xenstored")
+        with socket.socket(socket.AF_UNIX) as xenstored:
+            xenstored.bind(os.fspath(machine.inside("/run/xenstored/socket")))
+            xenstored.listen()
+            found = probe(machine, f"/dev/pts/{number}", pid)
         assert os.read(master, 5) == b"hello"
     finally:
         os.close(master)
     refused = "Read-only file system"
     assert found == {
-        "terminal": None, "sockets": None, "libvirts": None, "state": None, "documents": None,
+        "terminal": None, "xenstore": None, "sockets": None, "libvirts": None, "state": None, "documents": None,
+        "device": "Operation not permitted",
         "system": refused, "etc": refused, "home": [], "qemu": ["65534"], "memory": "Permission denied",
     }  # fmt: skip
 

@@ -134,7 +134,7 @@ class _Look:
             return await self._pty(console, name)
         if connection != "socket":
             return self._skipped(console, f"its connection {printable(connection)} is neither socket nor pty")
-        wrong = _wrong_with(path)
+        wrong = wrong_with(path)
         if wrong:
             return self._skipped(console, f"its path {printable(path)} {wrong}")
         return Endpoint(Path(path), channel=name)
@@ -201,7 +201,7 @@ class _Look:
         self.odd.add(f"domain {self._domid}: {what}")
 
 
-def _wrong_with(path: str) -> str:
+def wrong_with(path: str) -> str:
     """What is wrong with *path* as a socket's, or ""."""
     if not path.startswith("/"):
         return "is not absolute"

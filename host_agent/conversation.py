@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from host_agent.confirmation import Asked, Verdict
     from host_agent.document_file import Wanted
     from host_agent.keys import Identity
-    from host_agent.ledger import Ledger
+    from host_agent.ledger import Known, Ledger
     from pv_channel.messages import GuestMessage, Hello, HostMessage
     from pv_channel.session import HostEvent
 
@@ -195,9 +195,9 @@ class Conversation:
         shown = fingerprint(guest_key)
         if judgement.pin:
             self._ledger.pin(self._key, guest_key)
-            self._ledger.audit(self._key, self._who, f"pinned the guest's key {shown}, met for the first time")
+            self._ledger.audit(self._key, self._who, f"pinned the guest's key {shown}: {_how(meeting.known)}")
         self.was_sealed = True
-        how = "met for the first time, and pinned" if judgement.pin else "as pinned"
+        how = _how(meeting.known) if judgement.pin else "as pinned"
         self._moment(Moment.SEALED, how)
         agent = printable(hello.agent, 32)
         text = f"sealed with the guest's key {shown}, {how}; its agent is {agent}"
@@ -287,3 +287,8 @@ class Conversation:
         """On record, unless this is only to see what would be."""
         if not self._dry_run:
             self._ledger.stand(self._key, state, text)
+
+
+def _how(known: Known) -> str:
+    """How a guest is met whose key is not on record."""
+    return "met again after the ledger was lost, and pinned anew" if known.lost else "met for the first time, and pinned"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.confirm import Looks
 from host_agent.connect import unread
-from host_agent.errors import LedgerTrouble
+from host_agent.errors import LedgerDamaged, LedgerTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,8 @@ class Batch:
         self._trouble: LedgerTrouble | None = None
         #: Why the last commit failed, if it did.
         self.last_trouble: LedgerTrouble | None = None
+        #: That the ledger was found to be damaged, until somebody has seen to it.
+        self.damage: LedgerDamaged | None = None
         self._scheduled = False
 
     def add(self, drive: Drive) -> None:
@@ -59,6 +61,7 @@ class Batch:
     def fail(self, trouble: LedgerTrouble) -> None:
         """Something could not be recorded, so nothing of this turn can be: SQLite may have rolled all of it back."""
         self._trouble = trouble
+        self._mind(trouble)
         self._schedule()
 
     def flush(self) -> None:
@@ -73,6 +76,7 @@ class Batch:
                 self._ledger.abandon()
         except LedgerTrouble as exc:
             trouble = exc
+            self._mind(exc)
             self._ledger.abandon()
         self.last_trouble = trouble
         for drive in drives:
@@ -80,6 +84,10 @@ class Batch:
                 drive.write()
             else:
                 drive.end(trouble)
+
+    def _mind(self, trouble: LedgerTrouble) -> None:
+        if isinstance(trouble, LedgerDamaged):
+            self.damage = trouble
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -34,3 +34,14 @@ class Unreachable(HostError):  # noqa: N818 -- it says what the VM is
 
 class LedgerTrouble(HostError):  # noqa: N818 -- trouble is the word
     """The ledger cannot be read or written; what it did not record was not sent."""
+
+
+class LedgerDamaged(LedgerTrouble):
+    """The ledger's file is not what was written into it; *why* is what there is to say of that."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}; cure: start or restart 'pv-host-agent serve', which sets it aside and begins a new one,"
+            " or move the file and what begins with its name away yourself"
+        )
+        self.why = why

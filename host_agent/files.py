@@ -71,7 +71,12 @@ def write_whole(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, replace
             os.link(temporary, path)  # unlike rename(2), fails where the name is taken
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in the directory *path* outlive a power cut."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from host_agent.errors import LedgerTrouble, shown
+from host_agent.errors import LedgerDamaged, LedgerTrouble, shown
 
 if TYPE_CHECKING:
     import sqlite3
@@ -106,9 +106,13 @@ CREATE TABLE audit (                        -- who had what done to the VM, whic
     what TEXT NOT NULL,
     PRIMARY KEY (key, slot)
 ) WITHOUT ROWID;
+ALTER TABLE vm ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;          -- it was known to a ledger that is damaged, and not met since
 ALTER TABLE vm ADD COLUMN audits INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX vm_to_reprovision ON vm (key) WHERE reprovision;
 """
+#: SQLite's codes (https://sqlite.org/rescode.html): SQLITE_CORRUPT and SQLITE_NOTADB, in the bits of the primary code.
+_DAMAGE: Final = (11, 26)
+_PRIMARY: Final = 0xFF
 #: What makes a file of version N one of version N + 1, from nothing at all on.
 _STEPS: Final = (_FIRST, _KNOWN_HOSTS, _REPORTS, _LIVES)
 
@@ -139,4 +143,6 @@ def check_version(db: sqlite3.Connection, path: Path) -> int:
 
 def trouble(path: Path, exc: sqlite3.Error) -> LedgerTrouble:
     """What to tell the operator of *exc*."""
+    if getattr(exc, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE:
+        return LedgerDamaged(f"{shown(path)}: the ledger is damaged ({exc})")
     return LedgerTrouble(f"{shown(path)}: {exc}; is the disk full, or the file damaged or another's?")

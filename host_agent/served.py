@@ -93,6 +93,15 @@ class Served:
         if self._drive is not None:
             self._look_at_stream(self._drive, now)
 
+    def begin_anew(self) -> None:
+        """The ledger was begun anew: where the channel is goes on record once more, and its guest has to be met again."""
+        where = self._place.where
+        if not isinstance(where, Nowhere):
+            domid = None if where.domain is None else where.domain.domid
+            self._write(lambda ledger: ledger.seen(self.wanted.key, domid, shown(where.path)))
+        if self._drive is not None:
+            self._drive.leave("the ledger was begun anew, so the guest has to be met again")
+
     def forget(self) -> None:
         """The VM is not served any more."""
         self._place.forget()

@@ -13,12 +13,13 @@ import msgspec
 
 from host_agent import announce
 from host_agent.drive import Batch
-from host_agent.errors import BadFile
+from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.happenings import Happening, noted
 from host_agent.inventory import Inventory
 from host_agent.pulse import Pulse
 from host_agent.sd_notify import Notifier
 from host_agent.served import Dom0, Served
+from host_agent.set_aside import mend
 from host_agent.standing import State
 from host_agent.summary import Summary
 from host_agent.timing import DEFAULT, Timing
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from host_agent.document_file import Wanted
+    from host_agent.errors import LedgerDamaged
     from host_agent.keys import Identity
     from host_agent.ledger import Ledger
     from host_agent.sources import Sources
@@ -139,6 +141,8 @@ class Service:
 
     def _look(self) -> None:
         """See what changed. Of what cannot be read, which is complained of once, everything stays as it was."""
+        if self._dom0.batch.damage is not None:
+            self._mend_ledger(self._dom0.batch.damage)
         whereabouts = self._sources.look()
         self._complain(self._look_at_documents() or self._sources.complaint)
         for served in self._served.values():
@@ -150,6 +154,21 @@ class Service:
         for key in ledger.to_reprovision():
             if key in self._keys:
                 self._served[self._keys[key]].again()
+
+    def _mend_ledger(self, damage: LedgerDamaged) -> None:
+        """See to a ledger that is damaged; a new one gets what we know. Until that succeeds nothing is sent."""
+        try:
+            is_anew, said = mend(self._ledger, damage)
+        except LedgerTrouble as exc:
+            self._complain(str(exc))
+            return
+        self._dom0.batch.damage = None
+        log.error("%s", said, extra=noted(Happening.LEDGER_SET_ASIDE))
+        if is_anew:
+            self._inventory = Inventory(self._inventory.directory)  # whose next looks put all documents on record
+            for served in self._served.values():
+                self._want_on_record(served.wanted)
+                served.begin_anew()
 
     def _look_at_documents(self) -> str:
         """Why the documents could not be looked at, or ""."""
@@ -178,13 +197,16 @@ class Service:
         if served is not None and served.wanted.key != wanted.key:
             self._remove(wanted.name)
             served = None
-        generation = wanted.document.generation
-        number = None if generation is msgspec.UNSET else generation
-        self._record(lambda ledger: ledger.want(wanted.key, wanted.name, number, wanted.digest))
+        self._want_on_record(wanted)
         if served is None:
             self._start(wanted)
         else:
             served.want(wanted)
+
+    def _want_on_record(self, wanted: Wanted) -> None:
+        generation = wanted.document.generation
+        number = None if generation is msgspec.UNSET else generation
+        self._record(lambda ledger: ledger.want(wanted.key, wanted.name, number, wanted.digest))
 
     def _start(self, wanted: Wanted) -> None:
         served = Served(self._dom0, wanted)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 from host_agent.channel import claimed
 from host_agent.install import DOCUMENTS, SOCKETS
 from host_agent.keys import existing, identify
-from host_agent.ledger import Ledger
 from host_agent.sockets import LIBVIRT
 from host_agent.verbs import options
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from host_agent.ledger import Ledger
     from host_agent.service import Service
 
 DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
@@ -49,8 +49,10 @@ def run(arguments: Namespace) -> int:
 
     from host_agent.at_start import allow_many_files, check_directories
     from host_agent.discovery import Discovery
+    from host_agent.happenings import Happening, noted
     from host_agent.serve_lock import hold
     from host_agent.service import Service, log
+    from host_agent.set_aside import open_sound
     from host_agent.sources import Sources
 
     faulthandler.enable()  # where we are when the watchdog aborts us
@@ -61,7 +63,9 @@ def run(arguments: Namespace) -> int:
     allow_many_files()
     lock = hold(arguments.state)
     try:
-        ledger = Ledger.open(arguments.state)
+        ledger, said = open_sound(arguments.state)
+        if said:
+            log.error("%s", said, extra=noted(Happening.LEDGER_SET_ASIDE))
         sources = Sources(sockets, arguments.channel, None if arguments.no_xenstore else Discovery)
         service = Service(arguments.documents, sources, channel, partial(existing, arguments.state), ledger)
         asyncio.run(_serve(service, ledger))

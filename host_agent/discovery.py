@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host_agent.backoff import Backoff
-from host_agent.toolstack import Console, Found, consoles_of, domids, look_at
+from host_agent.toolstack import consoles_of, domids, look_at
 from host_agent.xenstore.client import PATHS, Client
 from host_agent.xenstore.errors import XenstoreError
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from host_agent.endpoint import Domain, Endpoint
-
-__all__ = ("Console", "Discovery", "Survey", "survey")
+    from host_agent.toolstack import Console, Found
 
 log = logging.getLogger("pv-host-agent")
 

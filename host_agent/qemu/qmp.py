@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import socket
+import struct
 from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,7 @@ MAX_EVENTS: Final = 1024
 _MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 _QUEUE_SECONDS: Final = 0.02
 _MAX_WORDS: Final = 400
+_UCRED: Final = struct.Struct("=iII")
 
 # What goes wrong is raised as `QmpTrouble`; the library would print it besides, with what was sent.
 logging.getLogger("qemu.qmp").propagate = False
@@ -118,8 +120,9 @@ class _Listener(EventListener):
 class Qmp:
     """A monitor that has greeted; `connect` makes it."""
 
-    def __init__(self, client: QMPClient, path: Path) -> None:
-        self._client, self.path = client, path
+    def __init__(self, client: QMPClient, path: Path, pid: int) -> None:
+        #: *pid* is who listens there: QEMU, or what stands between.
+        self._client, self.path, self.pid = client, path, pid
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -181,7 +184,13 @@ async def connect(path: Path, seconds: float = CONNECT_SECONDS, *, lock: Path | 
         client.events.event_filter = lambda _: False  # its default listener would keep them all
         await _greeted(client, end, path, until, seconds)
         stack.push_async_callback(_disconnected, client, end)
-        yield Qmp(client, path)
+        yield Qmp(client, path, _listener(end))
+
+
+def _listener(end: socket.socket) -> int:
+    """The process that the other end was made by (unix(7): ``struct ucred``)."""
+    pid: int = _UCRED.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
+    return pid
 
 
 async def _connected(path: Path, until: float) -> socket.socket:

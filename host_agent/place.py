@@ -29,11 +29,16 @@ class News(Enum):
 
 
 class Place:
-    """Where the channel is. A socket that was there *missing_seconds* ago, and is not, may be just being made anew."""
+    """Where the channel is.
 
-    def __init__(self, missing_seconds: float) -> None:
+    A socket that was there *missing_seconds* ago, and is not, may be just being made anew; so may a domain without a channel,
+    for *nowhere_seconds*.
+    """
+
+    def __init__(self, missing_seconds: float, nowhere_seconds: float) -> None:
         self.where: Endpoint | Nowhere = Nowhere("not looked for yet", wrong=False)
-        self._missing_seconds = missing_seconds
+        self._missing_seconds, self._nowhere_seconds = missing_seconds, nowhere_seconds
+        self._wrong_since: float | None = None
         self._missing_since: float | None = None
         self._told_missing = False
         self._seen: object = None
@@ -43,6 +48,10 @@ class Place:
     def found(self, where: Endpoint | Nowhere, now: float) -> News:
         """Take what a look found."""
         self.where = where
+        if not (isinstance(where, Nowhere) and where.wrong):
+            self._wrong_since = None
+        elif self._wrong_since is None:
+            self._wrong_since = now
         for endpoint in where.claimed if isinstance(where, Nowhere) else (where,):
             self._keep(endpoint)
         if isinstance(where, Nowhere):
@@ -76,6 +85,10 @@ class Place:
     def is_missing(self, now: float) -> bool:
         """Whether the socket of a VM that has one has been missing for long enough to do something about it."""
         return self._missing_since is not None and now - self._missing_since >= self._missing_seconds
+
+    def is_nowhere(self, now: float) -> bool:
+        """Whether something has stood in the way of finding the channel for long enough to say so."""
+        return self._wrong_since is not None and now - self._wrong_since >= self._nowhere_seconds
 
     def mend(self, now: float) -> bool:
         """Put the socket of the present stream back where it belongs, if it is missing; whether that was done."""

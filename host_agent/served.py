@@ -51,7 +51,7 @@ class Served:
     def __init__(self, dom0: Dom0, wanted: Wanted) -> None:
         self.wanted = wanted
         self._dom0, self._clock = dom0, asyncio.get_running_loop().time
-        self._place = Place(dom0.timing.missing)
+        self._place = Place(dom0.timing.missing, dom0.timing.nowhere)
         self._drive: Drive | None = None
         self._silence: Silence | None = None
         self._wake = asyncio.Event()
@@ -84,7 +84,7 @@ class Served:
             if news is News.GONE:
                 self._about(None)
                 self._write(lambda ledger: ledger.gone(self.wanted.key))
-            if self._drive is None:
+            if self._drive is None and (not where.wrong or self._place.is_nowhere(now)):
                 self._stand(State.UNREACHABLE, where.why, logging.WARNING if where.wrong else logging.INFO)
         elif news is News.SEEN:
             self._seen(where)

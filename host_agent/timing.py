@@ -35,6 +35,8 @@ class Timing(NamedTuple):
     first_survey: float = 5.0
     #: A socket that is missing for so long is not just being made anew.
     missing: float = 1.0
+    #: A domain that has no channel for so long is not just being made: the toolstack writes its nodes one by one.
+    nowhere: float = 10.0
     #: From a greeting that nobody reads to saying so: a QEMU reads at once where its guest has got as far as the channel.
     unread: float = 5.0
     #: From the first greeting on a stream to saying that no guest answers: for one to boot.

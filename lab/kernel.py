@@ -25,10 +25,11 @@ FILES = Path(__file__).parent / "files"
 
 _XEN_MODULES = ("xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs")
 
-#: dom0: the emulated machine's own disks and network, the back ends it serves to guests, and snapshots for fresh guest disks.
+#: dom0: the emulated machine's own disks and network, the back ends it serves to guests, snapshots for fresh guest disks, and
+#: who uses a unix socket, which `channels` and `doctor` ask.
 DOM0_MODULES = (
     *_XEN_MODULES, "xen-netback", "xen-blkback", "virtio_blk", "virtio_pci", "virtio_net",
-    "ext4", "loop", "tun", "bridge", "dm-snapshot",
+    "ext4", "loop", "tun", "bridge", "dm-snapshot", "unix_diag",
 )  # fmt: skip
 
 #: A guest: its disk and vif, what systemd asks for, and `dummy` for tests that want more network interfaces.

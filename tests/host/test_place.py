@@ -29,7 +29,7 @@ class Vm:
     """A VM whose QEMUs have one path, and its place."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self.path, self.place = directory / "vm.sock", Place(missing_seconds=1.0)
+        self.path, self.place = directory / "vm.sock", Place(missing_seconds=1.0, nowhere_seconds=10.0)
         self._stack = stack
 
     def start(self) -> Endpoint:
@@ -65,6 +65,14 @@ def test_a_channel_is_news_once_and_again_when_it_is_another(vm: Vm) -> None:
         News.NONE, News.SEEN, News.NONE, News.SEEN, News.SEEN, News.GONE, News.NONE, News.SEEN,
     ]  # fmt: skip
     assert vm.place.found(vm.start(), 0.0) is News.SEEN
+
+
+def test_a_domain_without_a_channel_is_news_only_once_it_has_had_time_to_be_given_one(vm: Vm) -> None:
+    told = []
+    for at, look in ((0.0, OFF), (20.0, CLAIMED), (29.9, CLAIMED), (30.0, CLAIMED), (31.0, OFF), (41.0, CLAIMED), (50.0, CLAIMED)):
+        vm.place.found(look, at)
+        told.append(vm.place.is_nowhere(at))
+    assert told == [False, False, False, True, False, False, False]
 
 
 def test_a_socket_is_missing_once_it_has_been_gone_for_a_while(vm: Vm) -> None:

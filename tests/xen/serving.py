@@ -70,9 +70,8 @@ class Serving:
         return self.dom0.run("cat /run/said; tail -n 60 /run/serve.log", check=False).output
 
     def status(self) -> dict[str, Any]:
-        """What `status` says of the VM."""
-        answer: dict[str, Any] = self.ask(f"status {self.name}")
-        return answer
+        """What `status` says of the VM; it has no state before the service has looked once."""
+        return self.ask(f"status {self.name}", good=False) or {"state": "", "detail": "", "domid": None, "generation-applied": 0}
 
     def wait(self) -> dict[str, Any]:
         """Wait until the VM is what its document says; its status then."""

@@ -126,7 +126,8 @@ def decode(data: bytes) -> Entry:
 def _item(item: Mapping[str, str]) -> dict[str, Any]:
     """An item's values, its log as the lines that it was, and no more of them than a guest may say."""
     lines = [line[:MAX_LOG_LINE] for line in item["log"].split("\n")] if item["log"] else []
-    return {**item, "reason": item["reason"] or msgspec.UNSET, "log": lines[-MAX_LOG_LINES:]}
+    words = {name: value for name, value in item.items() if name != "reason" or value}
+    return {**words, "log": lines[-MAX_LOG_LINES:]}
 
 
 def _kebab(name: str) -> str:

@@ -37,6 +37,8 @@ VERBS: Final = {
     "reprovision": "have all that a VM's document says applied again",
     "timeline": "show what a VM's first boot was made of, as a table or a picture",
     "channels": "show every channel of every domain, whoever serves it",
+    "plug": "give a running VM a channel that it was created without",
+    "unplug": "take a channel away from a running VM",
     "doctor": "say why a VM's channel does not work, what shows it and what cures it",
     "keys": "this host's key, authorities and certificates",
     "forget-key": "believe whatever key a VM's guest shows next",

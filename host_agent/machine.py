@@ -46,7 +46,7 @@ def _text(facts: Facts, news: list[str]) -> str:
         "kernel": f"its kernel is {printable(facts.kernel, _SHOWN)}",
         "hostname": f"its name is {printable(facts.hostname, _SHOWN)}",
         "addresses": f"its addresses are {_list(facts.addresses)}",
-        "host-keys": f"it has {len(facts.host_keys)} ssh host keys, and other ones than before",
+        "host-keys": f"its ssh host keys are others: {len(facts.host_keys)} now",
     }
     return "the guest says: " + ", ".join(text for name, text in said.items() if name in news)
 

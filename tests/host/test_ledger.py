@@ -15,7 +15,7 @@ from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.ledger import HEARD_EVERY_SECONDS, Ledger
 from host_agent.ledger_schema import EVENTS_KEPT
 from host_agent.status import View
-from pv_channel.messages import ItemResult, Outcome, Result
+from pv_channel.messages import Facts, ItemResult, Outcome, Result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +102,47 @@ def test_when_a_vm_was_heard_is_written_now_and_then(state: Path) -> None:
         assert view.all()[0]["last-heard"] == shown
     view.close()
     ledger.close()
+
+
+def test_when_a_vm_last_answered_a_question_is_written_as_rarely(state: Path) -> None:
+    now = 1000.0
+    ledger = Ledger.open(state, lambda: now)
+    ledger.want("a", "a", None, "d")
+    with View(state) as view:
+        for later, second in ((0.0, 40), (1.0, 40), (9.0, 49)):
+            now = 1000.0 + later
+            ledger.heartbeat("a")
+            ledger.commit()
+            assert view.all()[0]["last-heartbeat"] == f"1970-01-01T00:16:{second}+00:00"
+    ledger.close()
+
+
+def test_a_vm_that_gets_its_uuid_keeps_its_audit_trail_and_what_it_is_known_by(ledger: Ledger, state: Path) -> None:
+    ledger.want("web1", "web1", None, "d")
+    ledger.pin("web1", KEY)
+    ledger.facts("web1", Facts(hostname="web1"))
+    for number in range(3):
+        ledger.audit("web1", "somebody", f"entry {number}")
+    ledger.want("uuid", "web1", None, "d")
+    ledger.audit("uuid", "somebody", "of its uuid")
+    assert ledger.meet("uuid", "web1", KEY).known.guest_key == KEY
+    ledger.audit("uuid", "somebody", "later")
+    ledger.commit()
+    with View(state) as view:
+        vm = view.named("web1")
+        trail = [row["what"] for row in view.each("SELECT what FROM audit WHERE key='uuid' ORDER BY slot")]
+        others = [row["key"] for row in view.each("SELECT key FROM audit WHERE key!='uuid'")]
+    assert (vm["key"], vm["facts"]["hostname"]) == ("uuid", "web1")
+    assert (trail, others) == (["of its uuid", "entry 0", "entry 1", "entry 2", "later"], [])
+
+
+def test_facts_are_news_by_the_fields_that_have_changed(ledger: Ledger) -> None:
+    ledger.want("a", "a", None, "d")
+    told = Facts("Debian", hostname="web1", addresses=["10.0.0.5/24"], host_keys=["ssh-ed25519 AAAA"])
+    assert ledger.facts("a", told) == ["addresses", "hostname", "os", "host-keys"]
+    assert ledger.facts("a", told) == []
+    assert ledger.facts("a", Facts("Debian", addresses=["10.0.0.6/24"])) == ["addresses", "hostname"]
+    assert ledger.facts("nobody", told) == []
 
 
 def test_forgetting_a_key_also_ends_the_quarrel_of_the_vm_that_shared_it(ledger: Ledger) -> None:

@@ -20,7 +20,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 HEADER: Final = struct.Struct("=IIII")
@@ -214,6 +214,11 @@ class FakeXenstored:
                 return self._find(self._root, path).value.decode()
             except Oops:
                 return ""
+
+    def snapshot(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Every node's value and permissions, by its path."""
+        with self._lock:
+            return {path: (node.value.decode(), node.perms) for path, node in _below("", self._root)}
 
     def _console(self, domid: int, index: int, front: dict[str, str], channel: Channel | None) -> None:
         frontend = f"/local/domain/{domid}/device/console/{index}"
@@ -444,6 +449,12 @@ class FakeXenstored:
                 raise Oops("E2BIG")
             return names
         return _part(f"{self._generation}\0".encode(), names, int(rest.rstrip(b"\0")))
+
+
+def _below(path: str, node: Node) -> Iterator[tuple[str, Node]]:
+    for name, child in node.children.items():
+        yield f"{path}/{name}", child
+        yield from _below(f"{path}/{name}", child)
 
 
 def _names(path: str) -> list[str]:

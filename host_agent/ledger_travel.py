@@ -13,8 +13,9 @@ from host_agent import entry_rows
 from host_agent.errors import HostError
 from host_agent.judgement import judge
 from host_agent.ledger import Known, Ledger, Meeting
+from host_agent.ledger_schema import FILE_NAME
 from host_agent.standing import State
-from host_agent.status import View
+from host_agent.status import View, is_there
 from pv_channel.text import printable
 from pv_channel.trust import fingerprint
 
@@ -49,9 +50,11 @@ class Loaded(NamedTuple):
 
 def export(directory: Path, vm: str) -> Entry:
     """The entry of the VM with that name or uuid, in the ledger in *directory*; raise `NotMet` where there is none."""
-    with View(directory) as view, view.as_it_is():
-        found = view.one(vm)
-        entry = None if found is None else entry_rows.read(view.each, found["key"], platform.node())
+    entry = None
+    if is_there(directory / FILE_NAME):
+        with View(directory) as view, view.as_it_is():
+            found = view.one(vm)
+            entry = None if found is None else entry_rows.read(view.each, found["key"], platform.node())
     if entry is None:
         raise NotMet(f"{printable(vm)}: its guest was never met from here, so there is no state of it to carry")
     return entry

@@ -39,6 +39,7 @@ VERBS: Final = {
     "channels": "show every channel of every domain, whoever serves it",
     "plug": "give a running VM a channel that it was created without",
     "unplug": "take a channel away from a running VM",
+    "state": "carry what is on record of a VM to the host that the VM goes to",
     "doctor": "say why a VM's channel does not work, what shows it and what cures it",
     "keys": "this host's key, authorities and certificates",
     "forget-key": "believe whatever key a VM's guest shows next",

@@ -23,7 +23,10 @@ class State:
 
 
 class Moment:
-    """The words for the steps of a run, as `timeline` shows them: from a channel that was seen to what became of its VM."""
+    """The words for the steps of a run, as `timeline` shows them: from a channel that was seen to what became of its VM.
+
+    A run also begins with what follows its end on the same channel: another document, or another greeting.
+    """
 
     SEEN: Final = "seen"
     CONNECTED: Final = "connected"

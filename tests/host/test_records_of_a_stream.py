@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from host_agent.__main__ import main
 from host_agent.confirmation import Verdict
 from host_agent.ledger_schema import AUDITS_KEPT
 from host_agent.machine import _BURST
@@ -18,6 +19,8 @@ from tests.host.fakes import PLAIN, FakeGuest
 from tests.host.talk import TIMING, UUID, Talk, wanted
 
 if TYPE_CHECKING:
+    import pytest
+
     from pv_channel.messages import HostMessage
     from pv_channel.session import Guest
 
@@ -193,18 +196,21 @@ def test_what_nobody_asked_for_is_not_heard(talk: Talk) -> None:
     assert talk.vm()["facts"].get("hostname", "") == ""
 
 
-def test_keys_that_a_guest_made_after_its_answer_are_known(talk: Talk) -> None:
+def test_keys_that_a_guest_made_after_its_answer_are_known(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
     """As cloud-init does, to which a document was handed."""
+    made_later = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
     guest = says(talk)
     guest.machine = None
     guest.guest.result = lambda message, outcome=Outcome.APPLIED: Result(1, outcome, [])  # type: ignore[method-assign]
     talk.begin()
     talk.run()
     assert talk.vm()["host-keys"] == []
-    guest.machine = Facts(host_keys=["ssh-ed25519 AAAA made-later"])
+    guest.machine = Facts(host_keys=[made_later])
     talk.pass_time(TIMING.ping_every)
-    assert talk.vm()["host-keys"] == ["ssh-ed25519 AAAA made-later"]
+    assert talk.vm()["host-keys"] == [made_later]
     assert events(talk) == ["the guest says: its ssh host keys are others: 1 now"]
+    assert main(["known-hosts", "--state", str(talk.state)]) == 0
+    assert capsys.readouterr().out == f"web1 {made_later}\n"
 
 
 def test_a_dry_run_hears_nothing_of_the_machine(talk: Talk) -> None:

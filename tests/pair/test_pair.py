@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from host_agent import keys
+from host_agent.status import View
 from tests.pair.conftest import DEADLINE_SECONDS, eventually, snapshot
 
 if TYPE_CHECKING:
@@ -96,6 +97,27 @@ def test_no_private_key_is_in_any_log(stage: Stage, web1: str) -> None:
         for word in path.read_text(encoding="latin-1").split():
             if len(word) > 40:
                 assert word not in logs
+
+
+def status(stage: Stage) -> dict[str, Any]:
+    """What the ledger has of the one guest."""
+    with View(stage.work / "host") as view:
+        return view.named("vm1")
+
+
+def test_the_service_learns_what_the_guest_is_soon_after_its_answer_and_when_it_changes(stage: Stage, web1: str) -> None:
+    (stage.root / "etc/os-release").write_text('PRETTY_NAME="A template"\n', encoding="utf-8")
+    stage.start_guest()
+    stage.serve(web1)
+    eventually(lambda: stage.read("etc/hostname") == "web1\n", "the guest never became web1")
+    eventually(lambda: status(stage)["facts"].get("hostname") == "web1", "the guest never said what it is")
+    vm = status(stage)
+    assert vm["facts"]["os"] == "A template"
+    assert (vm["sessions"], vm["facts"]["kernel"]) == (1, "")  # a folder has no kernel
+    made = stage.read("etc/ssh/ssh_host_ed25519_key.pub").strip()
+    assert made in vm["host-keys"]
+    (stage.root / "etc/ssh/ssh_host_ed25519_key.pub").unlink()
+    eventually(lambda: made not in status(stage)["host-keys"], "the guest never said that it has other keys")
 
 
 def test_the_service_follows_a_directory_of_documents(stage: Stage, web1: str) -> None:

@@ -63,7 +63,10 @@ class Monitor:
                 return answer["return"]
 
     def _read(self) -> dict[str, Any]:
-        line = self._lines.readline()
+        try:
+            line = self._lines.readline()
+        except ConnectionResetError:  # it crashed with a command unread
+            line = b""
         if not line:
             raise EOFError("QEMU closed the monitor")
         answer: dict[str, Any] = json.loads(line)

@@ -51,7 +51,7 @@ def from_uri(uri: str) -> tuple[MigrationChannel, ...]:
     return (MigrationChannel(MigrationChannelType.MAIN, migration_uri.read(uri)),)
 
 
-def from_qmp(channels: object) -> tuple[MigrationChannel, ...]:
+def from_json(channels: object) -> tuple[MigrationChannel, ...]:
     """QMP's `channels`, each judged by itself; `check_outgoing` and `check_incoming` judge them together. Raise `BadChannel`."""
     if not isinstance(channels, list):
         raise BadChannel("Invalid parameter type for 'channels', expected: array")
@@ -62,14 +62,14 @@ def from_arguments(arguments: object) -> tuple[MigrationChannel, ...]:
     """The channels of a command's arguments, which are a `uri` or `channels`; raise `BadChannel`."""
     members = Members(arguments, "")
     uri = members.string("uri") if "uri" in members else None
-    channels = from_qmp(members.take("channels")) if "channels" in members else ()
+    channels = from_json(members.take("channels")) if "channels" in members else ()
     members.end()
     if (uri is None) == (not channels):
         raise BadChannel(_EITHER)
     return channels if uri is None else from_uri(uri)
 
 
-def to_qmp(channels: Sequence[MigrationChannel]) -> list[dict[str, object]]:
+def to_json(channels: Sequence[MigrationChannel]) -> list[dict[str, object]]:
     """QMP's `channels`."""
     return [{"channel-type": each.channel_type.value, "addr": migration_json.written(each.addr)} for each in channels]
 

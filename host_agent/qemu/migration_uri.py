@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from host_agent.qemu.inet_uri import read_inet, written_inet
@@ -33,7 +34,7 @@ _WORDS: Final = 200
 _SHELL: Final = ("/bin/sh", "-c")
 _OFFSET: Final = ",offset="
 #: A size of QEMU's: a decimal number with a fraction and a unit, or a hexadecimal one. No hexadecimal one has a unit.
-_SIZE: Final = re.compile(r"(?P<whole>[0-9]{1,20})(?:\.(?P<part>[0-9]{1,20}))?(?P<unit>[bkmgtpe]?)", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(?P<number>[0-9]{1,20}(?:\.[0-9]{1,20})?)(?P<unit>[bkmgtpe]?)", re.IGNORECASE)
 _HEXADECIMAL: Final = re.compile("0x[0-9a-f]{1,16}", re.IGNORECASE)
 _UNITS: Final = "bkmgtpe"
 
@@ -109,11 +110,9 @@ def _size(text: str) -> int:
         return int(text, 16)
     match = _SIZE.fullmatch(text)
     if match:
-        part = match["part"] or "0"
-        unit = 1 << 10 * _UNITS.index((match["unit"] or "b").lower())
-        number, rest = divmod(int(match["whole"] + part) * unit, 10 ** len(part))
-        if not rest:
-            return number
+        size = Fraction(match["number"]) * 1024 ** _UNITS.index((match["unit"] or "b").lower())
+        if size.denominator == 1:
+            return size.numerator
     raise BadAddress(f"file URI has bad offset {printable(text)}: Invalid argument")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle in a file or a pipe: written whole or not at all, for root alone; read only from where nobody else can have written."""
+"""A bundle in a file or a pipe: written whole or not at all, for root alone; read from where nobody else can have written."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ _STATUS = "Exit status: 0 done; 1 it is not, and why; 2 wrong usage."
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     verb.description = (
-        "Carry what is on record of a VM (the pinned key of its guest, what it has become; no private key, no document) to the host"
-        " that the VM goes to: in a file or a pipe beside 'xl save' and 'xl migrate', whose QEMU has no dbus-vmstate, or with the"
-        " VM itself by a QEMU that has. Other programs with state of their own for the VM (org.qemu.VMState1 on its bus) go along."
+        "Carry what is on record of a VM (the pinned key of its guest, what it has become; no private key, no document) to the"
+        " host that the VM goes to: in a file or a pipe beside 'xl save' and 'xl migrate', whose QEMU has no dbus-vmstate, or with"
+        " the VM by a QEMU that has. Other programs with state of their own for the VM (org.qemu.VMState1 on its bus) go along."
     )
     verb.epilog = _STATUS
     what = verb.add_subparsers(dest="what", required=True, metavar="WHAT")
     _describe_save(what.add_parser("save", help="write the VM's state, and its helpers', as one bundle", epilog=_STATUS))
-    _describe_load(what.add_parser("load", help="take a bundle into the ledger here, and give the helpers theirs", epilog=_STATUS))
+    _describe_load(what.add_parser("load", help="take a bundle into the ledger, and give the helpers theirs", epilog=_STATUS))
     _describe_helper(what.add_parser("helper", help="be the helper that a QEMU's dbus-vmstate asks, until ended", epilog=_STATUS))
 
 

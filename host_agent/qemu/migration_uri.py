@@ -110,7 +110,7 @@ def _size(text: str) -> int:
         return int(text, 16)
     match = _SIZE.fullmatch(text)
     if match:
-        size = Fraction(match["number"]) * 1024 ** _UNITS.index((match["unit"] or "b").lower())
+        size = Fraction(match["number"]) * (1 << 10 * _UNITS.index((match["unit"] or "b").lower()))
         if size.denominator == 1:
             return size.numerator
     raise BadAddress(f"file URI has bad offset {printable(text)}: Invalid argument")

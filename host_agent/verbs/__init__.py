@@ -39,6 +39,8 @@ VERBS: Final = {
     "channels": "show every channel of every domain, whoever serves it",
     "plug": "give a running VM a channel that it was created without",
     "unplug": "take a channel away from a running VM",
+    "migrate": "move the VM of a QEMU of one's own to another, or into a file, and say where it runs",
+    "incoming": "have a QEMU of one's own take a VM in",
     "state": "carry what is on record of a VM to the host that the VM goes to",
     "doctor": "say why a VM's channel does not work, what shows it and what cures it",
     "keys": "this host's key, authorities and certificates",

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Move a VM from one QEMU to another, or into a file: whatever happens, it is left running at one end, and it is said which."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from host_agent.errors import HostError, shown
+from host_agent.qemu import migration_source
+from host_agent.qemu.migration_channel import MigMode
+from host_agent.qemu.migration_cures import cure_of
+from host_agent.qemu.migration_destination import listening_to
+from host_agent.qemu.migration_end import end_at
+from host_agent.qemu.migration_follow import EVENT, SWITCH, Impatient, Over, Patience, follow
+from host_agent.qemu.migration_helpers import named
+from host_agent.qemu.migration_outcome import VERDICTS, Ended, Outcome, Runs, Seen, Verdict
+from host_agent.qemu.migration_status import Phase, Status
+from host_agent.qemu.qmp import QmpTrouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from host_agent.qemu.migration_destination import Destination
+    from host_agent.qemu.migration_end import End
+    from host_agent.qemu.migration_route import Route
+    from host_agent.qemu.migration_source import Source
+    from host_agent.qemu.qmp import Events
+
+#: For the destination to start what it has got; it may have much to load from its disks first.
+ARRIVAL_SECONDS: Final = 60.0
+#: For it to say that it did not get it.
+FAILURE_SECONDS: Final = 5.0
+RETURN_PATH: Final = "return-path"
+_ANEW: Final = "start it anew from its disks; the log of its QEMU says why that ended"
+_LOOK: Final = "look at both QEMUs ('query-status'); where neither has it, start it anew from its disks"
+_LOOK_THERE: Final = "look at the destination; where it does not run there, say 'cont' to this QEMU"
+_FROM_FILE: Final = "to have it run again start a QEMU with '-incoming defer', then 'pv-host-agent incoming --from file:{}'"
+
+
+class Plan(NamedTuple):
+    """What is wanted. *listen* is the route as the destination has it, where that is another than *to*."""
+
+    to: Route
+    listen: Route | None = None
+    mode: MigMode = MigMode.NORMAL
+    #: Capabilities to switch on at both ends.
+    switches: frozenset[str] = frozenset()
+    #: Bytes in a second; milliseconds that the VM may stand still; seconds for all of it.
+    bandwidth: int | None = None
+    downtime: int | None = None
+    timeout: float | None = None
+
+    @property
+    def states(self) -> dict[str, bool]:
+        """What is to be on, or off, at both ends.
+
+        With a return path the source hears whether all arrived, before it gives its VM up. Over a pipe there is none, and
+        QEMU would wait for its end for ever.
+        """
+        answers = self.to.answers
+        return dict.fromkeys(sorted(self.switches), True) | ({} if answers is None else {RETURN_PATH: answers})
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What is to be set at the source."""
+        mode = None if self.mode is MigMode.NORMAL else self.mode.value
+        wanted = {"mode": mode, "max-bandwidth": self.bandwidth, "downtime-limit": self.downtime}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+#: Capabilities that somebody has to go on with after QEMU has begun, which nobody here does.
+_NOT_OURS: Final = frozenset({"postcopy-ram", "pause-before-switchover", "background-snapshot", "x-colo"})
+
+
+async def between(path: Path, other: Path | None, plan: Plan, tell: Callable[[str], None]) -> tuple[str, Outcome]:
+    """`move` the VM of the QEMU at the monitor *path* (to the one at *other*); with what it is called."""
+    async with AsyncExitStack() as stack:
+        end = await stack.enter_async_context(end_at(path))
+        name = await end.name() or shown(path)
+        if other is None:
+            return name, await move(end, None, plan, tell)
+        destination = stack.enter_context(listening_to(await stack.enter_async_context(end_at(other))))
+        return name, await move(end, destination, plan, tell)
+
+
+async def move(end: End, destination: Destination | None, plan: Plan, tell: Callable[[str], None]) -> Outcome:
+    """Move the VM of *end* as *plan* says, and *tell* how far it is; *destination* is the other QEMU where that can be asked.
+
+    Cancelled, it calls the migration off, and returns all the same. Raise `HostError` where nothing was begun.
+    """
+    began = asyncio.get_running_loop().time()
+    try:
+        source, route = await _ready(end, destination, plan, tell)
+        outcome = await _Move(source, destination, plan, tell).run(route)
+    finally:
+        with suppress(QmpTrouble):  # if it is of any weight, it has been told
+            await end.restore()
+    return outcome._replace(seconds=asyncio.get_running_loop().time() - began)
+
+
+async def _ready(end: End, destination: Destination | None, plan: Plan, tell: Callable[[str], None]) -> tuple[Source, Route]:
+    """*end*, and where its VM is to go, with all done that comes before; raise `HostError` where something is in the way."""
+    try:
+        source = await _checked(end, destination, plan)
+        ids = await named(end, leaves=True)
+        if ids:
+            told = "" if plan.to.answers else "; on this way QEMU cannot know whether they arrived"
+            tell(f"the state of {', '.join(ids)} goes with it{told}")
+        await end.switch({SWITCH: True, **plan.states})
+        await end.set(plan.parameters)
+        return source, plan.to if destination is None else await _listening(destination, plan, ids)
+    except HostError as exc:
+        raise HostError(f"{exc}; nothing was begun, and the VM is where it was") from None
+
+
+def _check(plan: Plan, *, asks_both: bool) -> None:
+    """Raise `HostError` for what no QEMU is asked for here."""
+    odd = sorted(plan.switches & _NOT_OURS)
+    if odd:
+        raise HostError(f"{odd[0]}: with this capability a migration has to be gone on with by hand; cure: leave it out")
+    if plan.mode is MigMode.CPR_EXEC:
+        raise HostError("cpr-exec: in this mode QEMU replaces itself and its monitors; cure: cpr-transfer, or cpr-reboot")
+    if plan.mode is MigMode.CPR_TRANSFER and asks_both:
+        raise HostError("cpr-transfer: the other QEMU has no monitor before it has the VM; cure: leave --incoming-qmp out")
+
+
+async def _checked(end: End, destination: Destination | None, plan: Plan) -> Source:
+    """*end*, with nothing in the way of *plan* that can be seen."""
+    _check(plan, asks_both=destination is not None)
+    source = await migration_source.checked(end)
+    end.check(mode=plan.mode, switches=plan.states.keys())
+    plan.to.arguments(end.can)
+    if destination is not None:
+        await destination.check()
+        destination.end.check(mode=plan.mode, switches=plan.states.keys())
+    return source
+
+
+async def _listening(destination: Destination, plan: Plan, ids: Sequence[str]) -> Route:
+    """Where to go, once *destination* waits there."""
+    await named(destination.end, ids, leaves=False)
+    await destination.switch(plan.states)
+    if plan.mode is not MigMode.NORMAL:
+        await destination.end.set({"mode": plan.mode.value})
+    if plan.listen is None:
+        return await destination.listen(plan.to)
+    await destination.listen(plan.listen)
+    return plan.to
+
+
+class _Move:
+    """A migration from its beginning to where it leaves the VM."""
+
+    def __init__(self, source: Source, destination: Destination | None, plan: Plan, tell: Callable[[str], None]) -> None:
+        self._source, self._destination, self._plan, self._tell = source, destination, plan, tell
+        self._over = Over(Phase.NONE, Status())
+        self._why = ""
+
+    async def run(self, route: Route) -> Outcome:
+        with self._source.end.qmp.events(EVENT) as events:
+            ended = await self._ended(route, events)
+        try:
+            outcome = await self._settled(ended)
+        except QmpTrouble as exc:
+            outcome = await self._lost(f"{self._why}; {exc}" if self._why else str(exc))
+        return outcome._replace(phase=self._over.phase, status=self._over.status)
+
+    async def _ended(self, route: Route, events: Events) -> Ended:
+        """How it ended at the source; `_over` and `_why` tell of it."""
+        try:
+            over = await self._followed(route, events)
+        except QmpTrouble as exc:
+            self._why = exc.desc or str(exc)
+            return Ended.FAILED if exc.desc else Ended.LOST
+        if over is None:
+            return Ended.LOST
+        self._over = over
+        if over.phase is Phase.COMPLETED:
+            return Ended.COMPLETED
+        self._why = self._why or over.status.why or f"QEMU says no more than that it {over.phase.value}"
+        return Ended.FAILED
+
+    async def _followed(self, route: Route, events: Events) -> Over | None:
+        """How it ended, or None where QEMU does not get rid of it."""
+        try:
+            await self._source.begin(route)
+            return await follow(self._source.end, events, Patience(self._plan.timeout), self._tell)
+        except Impatient as exc:
+            self._why = str(exc)
+        except asyncio.CancelledError:
+            self._why = "it was told to end"
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        self._tell(f"{self._why}: calling the migration off")
+        return await self._source.cancel()
+
+    async def _settled(self, ended: Ended) -> Outcome:
+        """Where the VM runs; what has to be done for that is done."""
+        seen = Seen.UNASKED
+        if self._destination is not None:
+            seen = await self._destination.seen(FAILURE_SECONDS if ended is Ended.FAILED else ARRIVAL_SECONDS)
+        match VERDICTS[ended, seen]:
+            case Verdict.ARRIVED:
+                if ended is Ended.FAILED:
+                    await self._source.stop()
+                return self._arrived(paused=seen is Seen.WAITS)
+            case Verdict.TAKE_BACK:
+                return await self._source.take_back(self._why or await self._why_not())
+            case Verdict.HANDS_OFF:
+                return await self._source.hands_off(seen.value)
+            case Verdict.GONE:
+                return Outcome(Runs.NOWHERE, f"{self._why}; {seen.value}", _ANEW)
+            case Verdict.UNKNOWN:
+                return await self._lost(self._why or "the source has given it up, and the destination does not answer")
+
+    def _arrived(self, *, paused: bool) -> Outcome:
+        still = f"it stood still for {self._over.status.downtime} ms"
+        stored = self._plan.to.file
+        if self._destination is not None:
+            return Outcome(Runs.DESTINATION, still, paused=paused)
+        if stored is not None:
+            return Outcome(Runs.STORED, f"all of it is in {stored}", _FROM_FILE.format(stored))
+        if self._plan.to.answers:
+            return Outcome(Runs.DESTINATION, f"the QEMU there has all of it; {still}")
+        return Outcome(Runs.DESTINATION, "all of it was sent, and whether it was taken cannot be known here", _LOOK_THERE)
+
+    async def _why_not(self) -> str:
+        """Why the destination did not take what the source had sent."""
+        assert self._destination is not None
+        with suppress(QmpTrouble):
+            return f"the destination could not load it: {(await self._destination.end.status()).why}"
+        return "the destination's QEMU ended before it had all of it: load of migration failed"
+
+    async def _lost(self, why: str) -> Outcome:
+        """Where it runs, from what the source still says, if anything."""
+        end = self._source.end
+        with suppress(QmpTrouble):
+            if await end.state() == migration_source.RUNNING:
+                return Outcome(Runs.SOURCE, why, cure_of(why))
+        if not await end.has_ended():
+            return Outcome(Runs.UNKNOWN, why, _LOOK)
+        runs = Runs.UNKNOWN if self._plan.to.file is None else Runs.NOWHERE
+        return Outcome(runs, f"{why}; the source's QEMU has ended", _ANEW if runs is Runs.NOWHERE else _LOOK)

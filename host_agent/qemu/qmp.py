@@ -65,7 +65,7 @@ class Events:
         """Whether there were more than `MAX_EVENTS` that nobody took, and the oldest are lost."""
         return self._listener.missed
 
-    async def next(self, seconds: float) -> Message | None:
+    async def next(self, seconds: float) -> dict[str, Any] | None:
         """The next event, or None where none comes within *seconds*; raise `QmpTrouble` where none can come any more."""
         try:
             async with asyncio.timeout(seconds):
@@ -76,14 +76,14 @@ class Events:
     def __aiter__(self) -> Events:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> dict[str, Any]:
         """The next event, however long it takes; the end is the connection's."""
         try:
             return await self._next()
         except QmpTrouble:
             raise StopAsyncIteration from None
 
-    async def _next(self) -> Message:
+    async def _next(self) -> dict[str, Any]:
         waiting = [asyncio.ensure_future(self._listener.something.wait()), asyncio.ensure_future(self._qmp.ended())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -110,8 +110,8 @@ class _Listener(EventListener):
             self._waiting.append(event)
             self.something.set()
 
-    def take(self) -> Message:
-        event = self._waiting.popleft()
+    def take(self) -> dict[str, Any]:
+        event = dict(self._waiting.popleft())
         if not self._waiting:
             self.something.clear()
         return event

@@ -111,7 +111,8 @@ class FakeConsoles(FakeMonitor):
             label = self._consoles.pop(number)
             if self.version == 7:
                 self._stuck.add(label)
-        return any([self._move(number) for number in sorted(there)])
+        moved = [self._move(number) for number in sorted(there)]
+        return any(moved)
 
     def _move(self, number: int) -> bool:
         """One step of either driver; whether there was one to take."""
@@ -139,6 +140,7 @@ class FakeConsoles(FakeMonitor):
 
     def _write(self, path: str, value: str) -> bool:
         """Where the node is still there."""
-        if path in self.xen.snapshot():
-            self.xen.write(path, value)
+        with self.xen.lock:
+            if path in self.xen.snapshot():
+                self.xen.write(path, value)
         return True

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
 VERSION = {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "fake"}
@@ -28,6 +28,20 @@ class Oops(Exception):  # noqa: N818 -- QEMU's own words are what matters
     def __init__(self, desc: str, class_: str = "GenericError") -> None:
         super().__init__(desc)
         self.desc, self.class_ = desc, class_
+
+
+async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    """QEMU's parser needs no line's end, and the library sends none."""
+    text = ""
+    while data := await reader.read(65536):
+        text += data.decode()
+        while text:
+            try:
+                message, end = json.JSONDecoder().raw_decode(text)
+            except ValueError:
+                break
+            yield message
+            text = text[end:].lstrip()
 
 
 class FakeMonitor:
@@ -97,8 +111,8 @@ class FakeMonitor:
                 self._writer = writer
                 writer.write(self.greeting)
                 with suppress(ConnectionError):
-                    while line := await reader.readline():
-                        self._answer(json.loads(line), writer)
+                    async for message in _messages(reader):
+                        self._answer(message, writer)
         except asyncio.CancelledError:  # the end of the test
             pass
         finally:

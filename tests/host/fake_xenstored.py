@@ -83,7 +83,8 @@ class FakeXenstored:
         self._introduced: set[int] = set()
         self._generation, self._transaction = 1, 0
         self._clients: dict[socket.socket, Client] = {}
-        self._lock = threading.RLock()
+        #: Held while the tree is looked at or changed.
+        self.lock = threading.RLock()
         self._stop = threading.Event()
         for made in ("/local/domain/0", "/libxl", "/vm", "/tool/xenstored"):
             self.write(made)
@@ -110,7 +111,7 @@ class FakeXenstored:
         self._stop.set()
         self._ring()
         self._thread.join()
-        with self._lock:
+        with self.lock:
             for client in list(self._clients.values()):
                 self._drop(client)
         for each in (self._listener, self._bell, self._ear):
@@ -120,13 +121,13 @@ class FakeXenstored:
 
     def cut(self) -> None:
         """Close every client's connection, as a daemon that dies does; it listens on."""
-        with self._lock:
+        with self.lock:
             for client in list(self._clients.values()):
                 self._drop(client)
 
     def say(self, data: bytes) -> None:
         """Send these bytes to every client, whatever they are."""
-        with self._lock:
+        with self.lock:
             for client in self._clients.values():
                 self._send(client, data)
 
@@ -134,31 +135,31 @@ class FakeXenstored:
 
     def write(self, path: str, value: str | bytes | int = "", owner: int | None = None) -> None:
         """As domain *owner* wrote it; without one a new node is its parent's owner's."""
-        with self._lock:
+        with self.lock:
             self._set(self._root, path, str(value).encode() if isinstance(value, (str, int)) else value, owner)
             self._fire(path)
 
     def rm(self, path: str) -> None:
         """Remove a node and what is below it, if it is there."""
-        with self._lock:
+        with self.lock:
             if self._remove(self._root, path):
                 self._fire(path, removed=True)
 
     def perms(self, path: str, *perms: str) -> None:
         """Set permissions, ``n0 r7`` for example; the first names the owner."""
-        with self._lock:
+        with self.lock:
             self._find(self._root, path).perms = perms
             self._fire(path)
 
     def introduce(self, domid: int) -> None:
         """The domain runs now."""
-        with self._lock:
+        with self.lock:
             self._introduced.add(domid)
             self._fire("@introduceDomain")
 
     def release(self, domid: int) -> None:
         """The domain is no more."""
-        with self._lock:
+        with self.lock:
             self._introduced.discard(domid)
             self._fire("@releaseDomain")
 
@@ -209,7 +210,7 @@ class FakeXenstored:
 
     def value(self, path: str) -> str:
         """What is written there, "" where there is no such node."""
-        with self._lock:
+        with self.lock:
             try:
                 return self._find(self._root, path).value.decode()
             except Oops:
@@ -217,7 +218,7 @@ class FakeXenstored:
 
     def snapshot(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Every node's value and permissions, by its path."""
-        with self._lock:
+        with self.lock:
             return {path: (node.value.decode(), node.perms) for path, node in _below("", self._root)}
 
     def _console(self, domid: int, index: int, front: dict[str, str], channel: Channel | None) -> None:
@@ -294,14 +295,14 @@ class FakeXenstored:
                     self._accept()
                 elif any(key.fileobj is end for end in tuple(self._clients)):
                     self._serve(key.data)
-            with self._lock:
+            with self.lock:
                 for client in list(self._clients.values()):
                     self._flush(client)
 
     def _accept(self) -> None:
         end, _ = self._listener.accept()
         end.setblocking(False)
-        with self._lock:
+        with self.lock:
             self._clients[end] = client = Client(end)
             self.connected += 1
             self._selector.register(end, selectors.EVENT_READ, client)
@@ -340,7 +341,7 @@ class FakeXenstored:
         except OSError:
             data = b""
         if not data:
-            with self._lock:
+            with self.lock:
                 self._drop(client)
             return
         client.incoming += data
@@ -354,7 +355,7 @@ class FakeXenstored:
         while len(client.incoming) >= HEADER.size:
             operation, number, transaction, length = HEADER.unpack_from(client.incoming)
             if length > PAYLOAD:
-                with self._lock:
+                with self.lock:
                     self._drop(client)
                 return []
             if len(client.incoming) < HEADER.size + length:
@@ -371,7 +372,7 @@ class FakeXenstored:
             time.sleep(self.delay)
         if self.silent:
             return
-        with self._lock:
+        with self.lock:
             if client.end not in self._clients:
                 return
             try:

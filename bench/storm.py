@@ -98,11 +98,16 @@ async def provision(descriptors: list[int], scratch: Path) -> float:
             if left == 0:
                 done.set_result(None)
 
-    def begin(number: int) -> Callable[[float], Conversation]:
-        wanted = Wanted(f"vm{number}", number.to_bytes(16, "big"), document, digest)
-        channel = CHANNEL_NAME.encode("ascii")
-        return lambda now: Conversation(wanted, channel, identity, ledger, tell, now=now)
+    def wanted(number: int) -> Wanted:
+        return Wanted(f"vm{number}", number.to_bytes(16, "big"), document, digest)
 
+    def begin(number: int) -> Callable[[float], Conversation]:
+        what, channel = wanted(number), CHANNEL_NAME.encode("ascii")
+        return lambda now: Conversation(what, channel, identity, ledger, tell, now=now)
+
+    for number in range(1, len(descriptors) + 1):  # as the service has done when it has read the documents
+        ledger.want(wanted(number).key, f"vm{number}", None, digest)
+    ledger.commit()
     began = time.process_time()
     batch = Batch(ledger, loop)
     drives = []

@@ -170,8 +170,7 @@ class Ledger:
 
     def prove(self) -> None:
         """Write something that changes nothing, to see whether the ledger takes it."""
-        if not self._in_transaction:
-            self._run("BEGIN IMMEDIATE")
+        self._begin()
         self._run(f"PRAGMA user_version = {VERSION}")
 
     def states(self) -> dict[str, str]:
@@ -431,6 +430,8 @@ class Ledger:
             self._do(f"DELETE FROM {table} WHERE key=?", (other,))  # noqa: S608 -- ours
 
     def _latest_run(self, key: str) -> int | None:
+        """The number of the VM's latest run, inside the transaction that begins the next; None where there is no such VM."""
+        self._begin()
         row = self._run("SELECT run FROM vm WHERE key=?", (key,)).fetchone()
         return None if row is None else int(row[0])
 
@@ -456,12 +457,15 @@ class Ledger:
         self._do_all(statement, (values,))
 
     def _do_all(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        if not self._in_transaction:
-            self._run("BEGIN IMMEDIATE")
+        self._begin()
         try:
             self._db.executemany(statement, rows)
         except sqlite3.Error as exc:
             raise trouble(self.path, exc) from exc
+
+    def _begin(self) -> None:
+        if not self._in_transaction:
+            self._run("BEGIN IMMEDIATE")
 
     def _run(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         try:

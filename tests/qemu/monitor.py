@@ -30,10 +30,14 @@ class Monitor:
         self.events: list[dict[str, Any]] = []
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(ANSWER_SECONDS)
-        self._socket.connect(str(path))
         self._lines = self._socket.makefile("rb")
-        assert "QMP" in self._read()
-        self.execute("qmp_capabilities")
+        try:
+            self._socket.connect(str(path))
+            assert "QMP" in self._read()
+            self.execute("qmp_capabilities")
+        except BaseException:  # a QEMU that is just ending
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

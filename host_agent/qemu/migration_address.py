@@ -21,7 +21,7 @@ UINT32_MAX: Final = 0xFFFF_FFFF
 UINT64_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
 #: unix(7): sun_path, which QEMU fills to its last byte; an abstract name has one less.
 _SUN_PATH_BYTES: Final = 108
-#: off_t is signed; what is past its end QEMU finds out after it has emptied the file.
+#: off_t is signed.
 _MAX_OFFSET: Final = 2**63 - 1
 _WORDS: Final = 200
 

@@ -35,7 +35,7 @@ class Qemu:
         return f"QEMU {self.version}"
 
     def command(self, *arguments: str | Path) -> list[str]:
-        """The argument list of a small machine without devices; *arguments* come last, and may bring their own -machine and -m."""
+        """The argument list of a small machine without devices; *arguments* come last, and may bring their own -machine or -m."""
         words: list[str | Path] = [self.program, *(word for path in self.firmware for word in ("-L", path))]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg"]
         words += [] if "-machine" in arguments else ["-machine", "pc"]

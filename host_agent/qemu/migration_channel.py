@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from host_agent.qemu import migration_json, migration_uri
-from host_agent.qemu.migration_address import BadChannel, FileMigrationArgs, UnixSocketAddress
+from host_agent.qemu.migration_address import BadChannel, FileMigrationArgs, InetSocketAddress, UnixSocketAddress
 from host_agent.qemu.qmp_members import Members
+from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +85,8 @@ def check_outgoing(channels: Sequence[MigrationChannel], mode: MigMode = MigMode
     if not _places(channels, MigrationChannelType.MAIN):
         raise BadChannel("Channel list has no main entry, which crashes QEMU 10; cure: a channel whose channel-type is main")
     _check_cpr(channels, mode)
+    for index, each in enumerate(channels):
+        _check_reachable(each.addr, f"channels[{index}].addr")
 
 
 def check_incoming(channels: Sequence[MigrationChannel]) -> None:
@@ -119,6 +122,14 @@ def _channel(members: Members) -> MigrationChannel:
 
 def _places(channels: Sequence[MigrationChannel], kind: MigrationChannelType) -> list[str]:
     return [f"channels[{index}]" for index, each in enumerate(channels) if each.channel_type is kind]
+
+
+def _check_reachable(addr: MigrationAddress, place: str) -> None:
+    """An address that only one who listens can have; QEMU would say that all is well, and fail then."""
+    if isinstance(addr, InetSocketAddress) and not addr.host:
+        raise BadChannel(f"{place}: address resolution failed for :{printable(addr.port)}; cure: a host to connect to")
+    if isinstance(addr, UnixSocketAddress) and not addr.path and not addr.abstract:
+        raise BadChannel(f"{place}: Failed to connect to ''; cure: the path of a socket")
 
 
 def _check_cpr(channels: Sequence[MigrationChannel], mode: MigMode) -> None:

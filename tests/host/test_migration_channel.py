@@ -240,6 +240,12 @@ def test_arguments_are_a_uri_or_channels() -> None:
         ([cpr()], MigMode.NORMAL, "Channel list has no main entry, which crashes QEMU 10"),
         ([main()], MigMode.CPR_TRANSFER, "missing 'cpr' migration channel"),
         ([main(), cpr()], MigMode.NORMAL, "channels[1]: a cpr channel is for mode cpr-transfer alone"),
+        (
+            [main(InetSocketAddress("", "4444"))],
+            MigMode.NORMAL,
+            "channels[0].addr: address resolution failed for :4444; cure: a host",
+        ),
+        ([main(UnixSocketAddress(""))], MigMode.NORMAL, "channels[0].addr: Failed to connect to ''; cure: the path of a socket"),
         ([main(), cpr(TCP)], MigMode.CPR_TRANSFER, "channels[1].addr: bad cpr channel address; must be unix"),
     ],
 )

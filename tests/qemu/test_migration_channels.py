@@ -118,6 +118,8 @@ REFUSED: list[dict[str, Any]] = [
 
 #: Those that QEMU 10 takes, and fails at after it has answered that all is well.
 FAILED_LATER: list[dict[str, Any]] = [
+    {**INET, "host": ""},
+    {**UNIX, "path": ""},
     {**INET, "ipv4": False, "ipv6": False},
     {**UNIX, "path": 109 * "x"},
     {**UNIX, "path": 108 * "x", "abstract": True},
@@ -161,7 +163,8 @@ def test_what_qemu_refuses_is_refused_before_in_its_words(new: Monitor) -> None:
 def test_what_qemu_would_find_out_too_late_is_refused_before_in_its_words(new: Monitor, addr: dict[str, Any]) -> None:
     arguments = {"channels": [main(addr)]}
     assert new.execute("migrate", **arguments) == {}
-    assert failure(new) in refusal(arguments)
+    # The resolver's own reason is the machine's.
+    assert failure(new).removesuffix(": Name or service not known").removesuffix(": Connection refused") in refusal(arguments)
 
 
 @pytest.mark.parametrize("offset", [-1, 2**63, 2**64 - 1])

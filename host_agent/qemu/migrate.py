@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import HostError, shown
 from host_agent.qemu import migration_source
 from host_agent.qemu.migration_channel import MigMode
-from host_agent.qemu.migration_cures import cure_of
+from host_agent.qemu.migration_cures import LOADING_FAILED, cure_of, of_words
 from host_agent.qemu.migration_destination import listening_to
 from host_agent.qemu.migration_end import end_at
 from host_agent.qemu.migration_follow import EVENT, SWITCH, Impatient, Over, Patience, follow
 from host_agent.qemu.migration_helpers import named
-from host_agent.qemu.migration_outcome import VERDICTS, Ended, Outcome, Runs, Seen, Verdict
+from host_agent.qemu.migration_outcome import VERDICTS, Ended, Outcome, Reason, Runs, Seen, Verdict
+from host_agent.qemu.migration_source import CANCEL_SECONDS
 from host_agent.qemu.migration_status import Phase, Status
 from host_agent.qemu.qmp import QmpTrouble
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from host_agent.qemu.migration_destination import Destination
     from host_agent.qemu.migration_end import End
+    from host_agent.qemu.migration_plan import Plan
     from host_agent.qemu.migration_route import Route
     from host_agent.qemu.migration_source import Source
     from host_agent.qemu.qmp import Events
@@ -33,46 +35,11 @@ if TYPE_CHECKING:
 ARRIVAL_SECONDS: Final = 60.0
 #: For it to say that it did not get it.
 FAILURE_SECONDS: Final = 5.0
-RETURN_PATH: Final = "return-path"
 _ANEW: Final = "start it anew from its disks; the log of its QEMU says why that ended"
 _LOOK: Final = "look at both QEMUs ('query-status'); where neither has it, start it anew from its disks"
 _LOOK_THERE: Final = "look at the destination; where it does not run there, say 'cont' to this QEMU"
+_YANK: Final = "QMP's 'yank' at the source cuts the connection"
 _FROM_FILE: Final = "to have it run again start a QEMU with '-incoming defer', then 'pv-host-agent incoming --from file:{}'"
-
-
-class Plan(NamedTuple):
-    """What is wanted. *listen* is the route as the destination has it, where that is another than *to*."""
-
-    to: Route
-    listen: Route | None = None
-    mode: MigMode = MigMode.NORMAL
-    #: Capabilities to switch on at both ends.
-    switches: frozenset[str] = frozenset()
-    #: Bytes in a second; milliseconds that the VM may stand still; seconds for all of it.
-    bandwidth: int | None = None
-    downtime: int | None = None
-    timeout: float | None = None
-
-    @property
-    def states(self) -> dict[str, bool]:
-        """What is to be on, or off, at both ends.
-
-        With a return path the source hears whether all arrived, before it gives its VM up. Over a pipe there is none, and
-        QEMU would wait for its end for ever.
-        """
-        answers = self.to.answers
-        return dict.fromkeys(sorted(self.switches), True) | ({} if answers is None else {RETURN_PATH: answers})
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """What is to be set at the source."""
-        mode = None if self.mode is MigMode.NORMAL else self.mode.value
-        wanted = {"mode": mode, "max-bandwidth": self.bandwidth, "downtime-limit": self.downtime}
-        return {name: value for name, value in wanted.items() if value is not None}
-
-
-#: Capabilities that somebody has to go on with after QEMU has begun, which nobody here does.
-_NOT_OURS: Final = frozenset({"postcopy-ram", "pause-before-switchover", "background-snapshot", "x-colo"})
 
 
 async def between(path: Path, other: Path | None, plan: Plan, tell: Callable[[str], None]) -> tuple[str, Outcome]:
@@ -116,20 +83,9 @@ async def _ready(end: End, destination: Destination | None, plan: Plan, tell: Ca
         raise HostError(f"{exc}; nothing was begun, and the VM is where it was") from None
 
 
-def _check(plan: Plan, *, asks_both: bool) -> None:
-    """Raise `HostError` for what no QEMU is asked for here."""
-    odd = sorted(plan.switches & _NOT_OURS)
-    if odd:
-        raise HostError(f"{odd[0]}: with this capability a migration has to be gone on with by hand; cure: leave it out")
-    if plan.mode is MigMode.CPR_EXEC:
-        raise HostError("cpr-exec: in this mode QEMU replaces itself and its monitors; cure: cpr-transfer, or cpr-reboot")
-    if plan.mode is MigMode.CPR_TRANSFER and asks_both:
-        raise HostError("cpr-transfer: the other QEMU has no monitor before it has the VM; cure: leave --incoming-qmp out")
-
-
 async def _checked(end: End, destination: Destination | None, plan: Plan) -> Source:
     """*end*, with nothing in the way of *plan* that can be seen."""
-    _check(plan, asks_both=destination is not None)
+    plan.check(asks_both=destination is not None)
     source = await migration_source.checked(end)
     end.check(mode=plan.mode, switches=plan.states.keys())
     plan.to.arguments(end.can)
@@ -157,46 +113,54 @@ class _Move:
     def __init__(self, source: Source, destination: Destination | None, plan: Plan, tell: Callable[[str], None]) -> None:
         self._source, self._destination, self._plan, self._tell = source, destination, plan, tell
         self._over = Over(Phase.NONE, Status())
-        self._why = ""
+        #: Why it did not go as planned; nothing as long as it does.
+        self._reason = Reason()
 
     async def run(self, route: Route) -> Outcome:
+        """Where it leaves the VM."""
         with self._source.end.qmp.events(EVENT) as events:
             ended = await self._ended(route, events)
         try:
             outcome = await self._settled(ended)
         except QmpTrouble as exc:
-            outcome = await self._lost(f"{self._why}; {exc}" if self._why else str(exc))
+            outcome = await self._lost(self._reason.and_then(str(exc)))
         return outcome._replace(phase=self._over.phase, status=self._over.status)
 
     async def _ended(self, route: Route, events: Events) -> Ended:
-        """How it ended at the source; `_over` and `_why` tell of it."""
+        """How it ended at the source; `_over` and `_reason` tell of it."""
         try:
             over = await self._followed(route, events)
         except QmpTrouble as exc:
-            self._why = exc.desc or str(exc)
-            return Ended.FAILED if exc.desc else Ended.LOST
+            self._reason = self._reason.and_then(str(exc))
+            return Ended.LOST
         if over is None:
             return Ended.LOST
         self._over = over
         if over.phase is Phase.COMPLETED:
             return Ended.COMPLETED
-        self._why = self._why or over.status.why or f"QEMU says no more than that it {over.phase.value}"
+        self._reason = self._reason or of_words(over.status.why)
         return Ended.FAILED
 
     async def _followed(self, route: Route, events: Events) -> Over | None:
         """How it ended, or None where QEMU does not get rid of it."""
         try:
-            await self._source.begin(route)
+            refusal = await self._source.begin(route)
+            if refusal:
+                self._reason = of_words(refusal)
+                return Over(Phase.FAILED, Status())
             return await follow(self._source.end, events, Patience(self._plan.timeout), self._tell)
         except Impatient as exc:
-            self._why = str(exc)
+            self._reason = Reason(str(exc), "look at the destination's QEMU, and at the way to it")
         except asyncio.CancelledError:
-            self._why = "it was told to end"
+            self._reason = Reason("it was told to end")
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-        self._tell(f"{self._why}: calling the migration off")
-        return await self._source.cancel()
+        self._tell(f"{self._reason.why}: calling the migration off")
+        over = await self._source.cancel()
+        if over is None:
+            self._reason = self._reason.and_then(f"QEMU did not call it off within {CANCEL_SECONDS:g} s", _YANK)
+        return over
 
     async def _settled(self, ended: Ended) -> Outcome:
         """Where the VM runs; what has to be done for that is done."""
@@ -209,16 +173,16 @@ class _Move:
                     await self._source.stop()
                 return self._arrived(paused=seen is Seen.WAITS)
             case Verdict.TAKE_BACK:
-                return await self._source.take_back(self._why or await self._why_not())
+                return await self._source.take_back(self._reason or await self._why_not())
             case Verdict.HANDS_OFF:
                 return await self._source.hands_off(seen.value)
             case Verdict.GONE:
-                return Outcome(Runs.NOWHERE, f"{self._why}; {seen.value}", _ANEW)
+                return Outcome(Runs.NOWHERE, f"{self._reason.why}; {seen.value}", _ANEW)
             case Verdict.UNKNOWN:
-                return await self._lost(self._why or "the source has given it up, and the destination does not answer")
+                return await self._lost(self._reason or Reason("the source has given it up, and the destination does not answer"))
 
     def _arrived(self, *, paused: bool) -> Outcome:
-        still = f"it stood still for {self._over.status.downtime} ms"
+        still = f"it stood still for {self._over.status.downtime} ms" if self._over.phase is Phase.COMPLETED else self._reason.why
         stored = self._plan.to.file
         if self._destination is not None:
             return Outcome(Runs.DESTINATION, still, paused=paused)
@@ -228,20 +192,21 @@ class _Move:
             return Outcome(Runs.DESTINATION, f"the QEMU there has all of it; {still}")
         return Outcome(Runs.DESTINATION, "all of it was sent, and whether it was taken cannot be known here", _LOOK_THERE)
 
-    async def _why_not(self) -> str:
-        """Why the destination did not take what the source had sent."""
-        assert self._destination is not None
-        with suppress(QmpTrouble):
-            return f"the destination could not load it: {(await self._destination.end.status()).why}"
-        return "the destination's QEMU ended before it had all of it: load of migration failed"
+    async def _why_not(self) -> Reason:
+        """Why the destination did not take what the source has sent, or says no more of."""
+        words = ""
+        if self._destination is not None:
+            with suppress(QmpTrouble):
+                words = (await self._destination.end.status()).why
+        return Reason("the destination did not take it, or not all", cure_of(LOADING_FAILED)) if not words else of_words(words)
 
-    async def _lost(self, why: str) -> Outcome:
+    async def _lost(self, reason: Reason) -> Outcome:
         """Where it runs, from what the source still says, if anything."""
         end = self._source.end
         with suppress(QmpTrouble):
             if await end.state() == migration_source.RUNNING:
-                return Outcome(Runs.SOURCE, why, cure_of(why))
+                return Outcome(Runs.SOURCE, *reason)
         if not await end.has_ended():
-            return Outcome(Runs.UNKNOWN, why, _LOOK)
-        runs = Runs.UNKNOWN if self._plan.to.file is None else Runs.NOWHERE
-        return Outcome(runs, f"{why}; the source's QEMU has ended", _ANEW if runs is Runs.NOWHERE else _LOOK)
+            return Outcome(Runs.UNKNOWN, reason.why, _LOOK)
+        gone = reason.and_then("the source's QEMU has ended").why
+        return Outcome(Runs.UNKNOWN, gone, _LOOK) if self._plan.to.file is None else Outcome(Runs.NOWHERE, gone, _ANEW)

@@ -6,6 +6,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from host_agent.qemu.migration_outcome import Reason
+from pv_channel.text import printable
+
+_MAX_WORDS: Final = 400
 _SAME: Final = (
     "both QEMUs need the same machine type, memory and devices, and every program that keeps state of its own;"
     " the destination's log names what it misses"
@@ -36,6 +40,13 @@ _CURES: Final = tuple(
     )
 )  # fmt: skip
 _ELSE: Final = "QEMU's log may say more"
+#: What a destination says that got something else than it can take.
+LOADING_FAILED: Final = "load of migration failed"
+
+
+def of_words(words: str) -> Reason:
+    """The reason that QEMU gives by these *words*; none where it gives none."""
+    return Reason(printable(words, _MAX_WORDS), cure_of(words)) if words else Reason()
 
 
 def cure_of(words: str) -> str:

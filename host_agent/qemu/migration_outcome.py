@@ -89,6 +89,20 @@ _WORDS: Final = {
 _PAUSED: Final = {Runs.SOURCE: "is on the source, paused", Runs.DESTINATION: "is on the destination, paused"}
 
 
+class Reason(NamedTuple):
+    """Why something is not as it should be, and what to do about it; false where there is none."""
+
+    why: str = ""
+    cure: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.why)
+
+    def and_then(self, why: str, cure: str = "") -> Reason:
+        """It, and what came of it; the later cure is the one."""
+        return Reason(f"{self.why}; {why}" if self.why else why, cure or self.cure)
+
+
 class Outcome(NamedTuple):
     """Where it runs (or is, *paused*), *why* that is so, and what to do about it (*cure*): sentences' parts, or ""."""
 

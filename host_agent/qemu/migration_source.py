@@ -10,7 +10,7 @@ from host_agent.errors import HostError
 from host_agent.qemu.migration_cures import cure_of
 from host_agent.qemu.migration_destination import WAITING
 from host_agent.qemu.migration_follow import LOOK_SECONDS, Over
-from host_agent.qemu.migration_outcome import Outcome, Runs
+from host_agent.qemu.migration_outcome import Outcome, Reason, Runs
 from host_agent.qemu.migration_status import Phase
 from host_agent.qemu.qmp import QmpTrouble
 from pv_channel.text import printable
@@ -36,9 +36,15 @@ class Source:
     def __init__(self, end: End, was: str) -> None:
         self.end, self.was = end, was
 
-    async def begin(self, route: Route) -> None:
-        """Have QEMU begin; raise `QmpTrouble`, with QEMU's words where it refuses. That it can be reached is not said by this."""
-        await self.end.qmp.execute("migrate", route.arguments(self.end.can))
+    async def begin(self, route: Route) -> str:
+        """Have QEMU begin; its words where it refuses. That it gets anywhere is not said by this."""
+        try:
+            await self.end.qmp.execute("migrate", route.arguments(self.end.can))
+        except QmpTrouble as exc:
+            if not exc.desc:
+                raise
+            return exc.desc
+        return ""
 
     async def cancel(self) -> Over | None:
         """Call it off; how it ended then, which can be in time, or None where QEMU does not get rid of it."""
@@ -53,21 +59,22 @@ class Source:
         except TimeoutError:
             return None
 
-    async def take_back(self, why: str) -> Outcome:
+    async def take_back(self, reason: Reason) -> Outcome:
         """Have the VM run here as before; where QEMU does not start it again by itself, tell it to."""
         state = await self._settled()
         if state in _STOPPED and self.was == RUNNING:
             try:
                 await self.end.qmp.execute("cont")
             except QmpTrouble as exc:
-                return Outcome(Runs.NOWHERE, f"{why}; {exc}", f"{cure_of(exc.desc)}; then say 'cont' to the source's QEMU")
+                cure = f"{cure_of(exc.desc)}; then say 'cont' to the source's QEMU"
+                return Outcome(Runs.NOWHERE, *reason.and_then(str(exc), cure))
             state = await self.end.state()
         if state == RUNNING:
-            return Outcome(Runs.SOURCE, why, cure_of(why))
+            return Outcome(Runs.SOURCE, *reason)
         if self.was == RUNNING:
-            cure = "the source's QEMU still has all of it: say 'cont' to it, and see its log"
-            return Outcome(Runs.NOWHERE, f"{why}; at the source it is {state}", cure)
-        return Outcome(Runs.SOURCE, f"{why}; it is {state}, as {self.was} before", cure_of(why), paused=True)
+            cure = "the source's QEMU still has all of it: see its log, and say 'cont' to it"
+            return Outcome(Runs.NOWHERE, *reason.and_then(f"at the source it is {state}", cure))
+        return Outcome(Runs.SOURCE, *reason.and_then(f"it is {state}, and was {self.was} before"), paused=True)
 
     async def hands_off(self, why: str) -> Outcome:
         """It has run elsewhere: say whether it does here, and do nothing about it."""

@@ -62,8 +62,9 @@ def describe(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Progress on standard error, where it runs on standard output."""
     from host_agent.qemu import until_signalled
-    from host_agent.qemu.migrate import Plan, between
+    from host_agent.qemu.migrate import between
     from host_agent.qemu.migration_channel import MigMode
+    from host_agent.qemu.migration_plan import Plan
     from host_agent.qemu.migration_route import incoming, outgoing
 
     if arguments.incoming_from and not arguments.incoming_qmp:
@@ -97,7 +98,7 @@ def mode(verb: argparse.ArgumentParser) -> None:
 
 def capability(verb: argparse.ArgumentParser) -> None:
     """``--capability``."""
-    words = "have QEMU's migration capability NAME (multifd or auto-converge, for example), which both ends need; can be said again"
+    words = "have QEMU's migration capability NAME, multifd for example, which both ends need; can be said again"
     verb.add_argument("--capability", action="append", default=[], dest="capabilities", metavar="NAME", help=words)
 
 

@@ -39,15 +39,16 @@ def rom() -> bytes:
 class Machine:
     """A QEMU with that guest. `qmp` is the monitor for the code under test; the test itself looks through another one."""
 
-    def __init__(self, start: Start, qemu: Qemu, directory: Path, name: str, *arguments: str) -> None:
+    def __init__(self, start: Start, qemu: Qemu, directory: Path, name: str, *arguments: str, wait: bool = True) -> None:
         directory.mkdir(exist_ok=True)
         (directory / "rom").write_bytes(rom())
         self._directory, self._name, self._looks = directory, name, 0
         self._eye = directory / f"{name}.eye"
         own = ["-m", "64"] if "-m" not in arguments else []
         watch = ["-qmp", f"unix:{self._eye},server=on,wait=off"]
-        words = ["-machine", MACHINE, *own, "-bios", str(directory / "rom"), *watch, *arguments]
-        self.running: Running = start(qemu, *words)
+        kind = ["-machine", MACHINE] if "-machine" not in arguments else []
+        words = [*kind, *own, "-bios", str(directory / "rom"), *watch, *arguments]
+        self.running: Running = start(qemu, *words, wait=wait)
         self.qmp = self.running.qmp
 
     @classmethod
@@ -105,6 +106,27 @@ class Machine:
                     return status
                 assert time.monotonic() < until, f"{status} for {PATIENCE_SECONDS} s"
                 time.sleep(0.02)
+
+    @staticmethod
+    def await_file(path: Path) -> None:
+        """Until it is there."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not path.exists():
+            assert time.monotonic() < until, f"no {path} after {PATIENCE_SECONDS} s"
+            time.sleep(0.02)
+
+    def await_listening(self) -> None:
+        """Until it has somewhere to be connected to."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        with self.eye() as eye:
+            while not eye.execute("query-migrate").get("socket-address"):
+                assert time.monotonic() < until, f"nothing to connect to for {PATIENCE_SECONDS} s"
+                time.sleep(0.02)
+
+    def settings(self) -> object:
+        """Its capabilities and parameters for a migration."""
+        with self.eye() as eye:
+            return eye.execute("query-migrate-capabilities"), eye.execute("query-migrate-parameters")
 
     def slow_down(self) -> None:
         """Have all that leaves it crawl."""

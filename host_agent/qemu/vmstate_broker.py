@@ -14,7 +14,7 @@ from host_agent import ledger_entry, ledger_travel
 from host_agent.ledger_travel import NotMet
 from host_agent.qemu.bus import connect
 from host_agent.qemu.vmstate_peers import LEDGER_ID, MissingHelper, peers
-from host_agent.qemu.vmstate_stream import Part
+from host_agent.qemu.vmstate_stream import BadBundle, Part
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ async def hand_out(stage: Stage, parts: Sequence[Part], manner: Manner) -> list[
 
     Ours is loaded first: it may be loaded again, should another's fail.
     """
+    if not parts:
+        raise BadBundle("the bundle is empty: it is nobody's state")
     async with _helpers(stage) as helpers:
         takers = {helper.id: helper for helper in helpers}
         for part in parts:

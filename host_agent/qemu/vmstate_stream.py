@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle of several programs' state that travels with a VM, byte for byte as QEMU's dbus-vmstate writes it.
 
-``u32 n {u32 length, id, u32 length, state}``, big-endian (backends/dbus-vmstate.c). It comes from another host or a disk:
-what is not exactly that is refused.
+``u32 n {u32 length, id, u32 length, state}``, big-endian, and zeros: QEMU hands on the whole of the buffer that it wrote into
+(backends/dbus-vmstate.c). It comes from another host or a disk: what is not exactly that is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ MAX_STATE_BYTES: Final = 1024 * 1024
 MAX_ID_BYTES: Final = 255
 #: QEMU has no such bound; a VM has a handful of programs beside it.
 MAX_PARTS: Final = 64
-MAX_BUNDLE_BYTES: Final = 4 + MAX_PARTS * (4 + MAX_ID_BYTES + 4 + MAX_STATE_BYTES)
+#: The parts and what stands before them; and as many zeros: GLib doubles a buffer that is too small.
+MAX_BUNDLE_BYTES: Final = 2 * (4 + MAX_PARTS * (4 + MAX_ID_BYTES + 4 + MAX_STATE_BYTES))
 
 _LENGTH: Final = struct.Struct(">I")
 _MAX_WORDS: Final = 300
@@ -109,9 +110,9 @@ class _Reader:
         return self._take(length, what)
 
     def end(self) -> None:
-        """Nothing may be left."""
+        """Nothing but zeros may be left."""
         left = len(self._data) - self._at
-        if left:
+        if self._data.count(0, self._at) != left:
             raise BadBundle(f"no bundle of VM state: {left:,} bytes follow its last part")
 
     def _take(self, length: int, what: str) -> bytes:

@@ -22,8 +22,8 @@ def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     verb.description = (
         "Carry what is on record of a VM (the pinned key of its guest, what it has become; no private key, no document) to the"
-        " host that the VM goes to: in a file or a pipe beside 'xl save' and 'xl migrate', whose QEMU has no dbus-vmstate, or with"
-        " the VM by a QEMU that has. Other programs with state of their own for the VM (org.qemu.VMState1 on its bus) go along."
+        " host that the VM goes to: in a file or a pipe beside 'xl save' and 'xl migrate', whose QEMU has no dbus-vmstate, or"
+        " with the VM by a QEMU that has. What other programs have for the VM (org.qemu.VMState1 on its bus) goes along."
     )
     verb.epilog = _STATUS
     what = verb.add_subparsers(dest="what", required=True, metavar="WHAT")

@@ -79,7 +79,7 @@ class Operator:
     def says(self, verb: str, *arguments: str) -> int:
         """The exit status; what was printed is in *out* and *err*."""
         try:
-            return main([verb, "--state", str(self.state), *arguments])
+            return main([*verb.split(), "--state", str(self.state), *arguments])
         except SystemExit as exc:  # how argparse ends
             return int(exc.code or 0)
         finally:

@@ -13,6 +13,7 @@ import pytest
 
 from lab.programs import search_path
 from tests.qemu.backports import unpacked_tree
+from tests.qemu.bus_helpers import Beside
 from tests.qemu.machines import Qemu, Running
 
 if TYPE_CHECKING:
@@ -69,6 +70,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
     finally:
         for one in running:
             one.end()
+
+
+@pytest.fixture
+def source_bus(tmp_path: Path) -> Iterator[Beside]:
+    """The bus of the VM where it is, for its helpers."""
+    with Beside(tmp_path / "source-bus") as beside:
+        yield beside
+
+
+@pytest.fixture
+def destination_bus(tmp_path: Path) -> Iterator[Beside]:
+    """The bus of the VM where it goes to."""
+    with Beside(tmp_path / "destination-bus") as beside:
+        yield beside
 
 
 def _checked(qemu: Qemu) -> Qemu:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from guest_agent.conversation import Conversation, StartOver, WrongTty
 from guest_agent.log import INFO
-from guest_agent.port import Port, PortBusy, PortGone
+from guest_agent.port import Port, PortAbsent, PortBusy, PortGone
 from pv_channel.messages import Outcome
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class Agent:
                 log.once("channel", str(exc), f"{exc}; trying the next tty")
             except PortBusy as exc:
                 log.once("port", str(exc), str(exc))
+            except PortAbsent as exc:
+                if tty == ttys[0]:  # most of the others have nobody behind them for as long as the guest runs
+                    log.once("port", str(exc), f"{exc}; looking for the channel elsewhere")
             except (PortGone, StartOver) as exc:
                 log.once("port", str(exc), f"{exc}; looking for the channel again")
                 if self._status is not None:

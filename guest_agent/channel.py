@@ -109,6 +109,7 @@ def candidates(found: Sequence[Console], name: str) -> list[str]:
             f"the kernel serves {len(USABLE)} channels, numbered 1 to {MAX_NUMBER}, "
             "and needs 'hvc/xen: fix event channel handling for secondary consoles'"
         )
-    # Slots are filled from the lowest: after unplugging, ours is at or below where it would be now, or in a hole further up.
+    # Slots are filled from the lowest: after unplugging, ours is at or below where it would be now, or in a hole further up. Even
+    # an only channel can be, where others were there before it.
     others = sorted((slot for slot in USABLE if slot not in first), key=lambda slot: abs(slot - first[0]))
-    return [f"/dev/hvc{slot}" for slot in [*first, *(others if len(found) > 1 else [])]]
+    return [f"/dev/hvc{slot}" for slot in [*first, *others]]

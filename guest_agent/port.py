@@ -36,6 +36,10 @@ class PortGone(Exception):  # noqa: N818 -- it says what became of the port
     """The tty has nobody behind it any more, or not yet: close it, find the channel again, go on."""
 
 
+class PortAbsent(PortGone):
+    """There was nobody behind the tty when it was to be opened."""
+
+
 class PortBusy(PortGone):
     """Another program holds the tty."""
 
@@ -78,7 +82,7 @@ class Port:
     """An open channel tty. Every way of its going away is a `PortGone`; termios is left as it is on close."""
 
     def __init__(self, path: str) -> None:
-        """Open *path*; raise `PortRefused` for what must not be opened, `PortBusy`, or `PortGone`."""
+        """Open *path*; raise `PortRefused` for what must not be opened, `PortBusy`, or `PortAbsent`."""
         refuse_primary_console(path)
         self.path = path
         try:
@@ -164,5 +168,5 @@ def _unopened(path: str, number: int | None) -> Exception:
     if number == errno.EBUSY:
         return PortBusy(f"{path}: another program holds it")
     if number in _GONE:
-        return PortGone(f"{path}: {reason}")
+        return PortAbsent(f"{path}: {reason}")
     return PortRefused(f"{path}: {reason}; expected a tty that this user may read and write")

@@ -154,6 +154,35 @@ def test_a_hung_up_tty_is_opened_again_and_greeted_anew(tmp_path: Path) -> None:
     assert "looking for the channel again" in log
 
 
+def test_a_channel_that_has_another_tty_than_predicted_is_found_without_a_word_on_those_that_have_nobody(tmp_path: Path) -> None:
+    with Tty() as ours:
+        absent = [str(tmp_path / f"hvc{slot}") for slot in range(1, 4)]
+        agent = RunningAgent(tmp_path, lambda: [*absent, ours.path], certain=False)
+        Dom0(ours.master).open()
+        log = agent.stop(ours)
+    assert f"{absent[0]}: No such file or directory; looking for the channel elsewhere" in log
+    assert not any(path in log for path in absent[1:])
+
+
+def test_an_agent_whose_channel_was_unplugged_ends_well_when_it_is_told_to(tmp_path: Path) -> None:
+    with Tty() as gone:
+        command = [sys.executable, "-m", "guest_agent", "run", "--tty", gone.path, "--root", str(tmp_path)]
+        with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as agent:
+            assert agent.stderr is not None
+            dom0 = Dom0(gone.master)
+            dom0.open()
+            gone.hang_up()
+            said = ""
+            while "looking for the channel" not in said:
+                line = agent.stderr.readline()
+                assert line, said
+                said += line
+            agent.terminate()
+            said += agent.stderr.read()
+            assert agent.wait(60) == 0, said
+    assert "Traceback" not in said
+
+
 def test_a_tty_that_is_another_channels_is_left_and_the_next_one_tried(tmp_path: Path) -> None:
     with Tty() as theirs, Tty() as ours:
         agent = RunningAgent(tmp_path, lambda: [theirs.path, ours.path], certain=False)

@@ -124,8 +124,9 @@ def test_consoles_are_met_in_the_order_of_their_making_and_others_on_the_bus_are
     assert [(c.number, c.name) for c in found] == [(10, "n10"), (1, "n1"), (2, "n2")]
 
 
-def test_the_only_channel_is_hvc1_whatever_its_number_and_nothing_else_is_tried() -> None:
-    assert candidates([console(3, CHANNEL_NAME)], CHANNEL_NAME) == ["/dev/hvc1"]
+def test_an_only_channel_is_hvc1_whatever_its_number_unless_others_were_there_before_it() -> None:
+    found = candidates([console(3, CHANNEL_NAME)], CHANNEL_NAME)
+    assert found == [f"/dev/hvc{slot}" for slot in range(1, 8)]
 
 
 def test_with_consoles_2_and_3_the_second_is_hvc2_and_every_other_tty_is_tried_after_it() -> None:

@@ -71,7 +71,8 @@ async def checked(address: str, id_list: Sequence[str] | None = None, *, saves: 
     """The ids of the helpers that a migration on the bus at *address* takes along, for QEMU's id-list.
 
     All of them answer. With *saves*, which is for the source, ours also has a state at hand that a destination takes, and
-    that QEMU takes. Raise `HostError` where a migration would fail, or leave its VM running nowhere, and so should not begin.
+    that QEMU takes. Raise `HostError` where a migration would fail, or leave its VM running nowhere, and so should not begin:
+    over two helpers with one id QEMU even frees memory twice.
     """
     async with connect(address) as bus:
         found = await peers(bus, id_list)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from host_agent.errors import HostError
-from host_agent.qemu.vmstate_peers import checked
+from host_agent.qemu.vmstate_peers import MissingHelper, checked
 from host_agent.qemu.vmstate_stream import MAX_ID_BYTES, MAX_STATE_BYTES
 from tests.qemu.bus_helpers import Program
 from tests.qemu.migrating import Ends, migrate, return_path, save, with_vmstate
@@ -131,7 +131,6 @@ def test_a_mebibyte_and_the_longest_id_travel_between_versions(
 
 
 def test_a_look_beforehand_names_the_helpers_for_the_id_list(source_bus: Beside) -> None:
-    assert source_bus.run(checked(source_bus.address)) == []
     source_bus.add(Program("idB", b"b's"))
     source_bus.add(Program("idA", b"a's"))
     assert source_bus.run(checked(source_bus.address)) == ["idB", "idA"]
@@ -154,3 +153,11 @@ def test_two_with_one_id_are_found_beforehand_for_qemu_frees_memory_twice_over_t
     with suppress(EOFError, OSError, AssertionError):  # it may have crashed, and may not
         assert save(there, tmp_path / "file") == "failed"
     assert "Duplicated VMState Id" in there.said() or not there.alive()
+
+
+def test_nobody_on_a_bus_is_no_failure_unless_ids_are_named(start: Start, qemu: Qemu, source_bus: Beside, tmp_path: Path) -> None:
+    assert source_bus.run(checked(source_bus.address)) == []
+    with pytest.raises(MissingHelper):
+        source_bus.run(checked(source_bus.address, ["idA"]))
+    assert save(start(qemu, *with_vmstate(source_bus)), tmp_path / "file") == "completed"
+    assert save(start(qemu, *with_vmstate(source_bus, "idA")), tmp_path / "file") == "failed"

@@ -58,6 +58,7 @@ async def private_bus(directory: Path, qemu_uid: int | None = None) -> AsyncIter
     *qemu_uid* is the user of the VM's QEMU, where that is neither root nor ours: it may call, and not own a name.
     """
     ours = {0, os.geteuid()}
+    _check_user(qemu_uid)
     directory = directory.absolute()
     if len(os.fsencode(directory / SOCKET_NAME)) > _MAX_PATH:
         raise BadFile(f"{shown(directory)}: too long for a socket's path, which has {_MAX_PATH} bytes; choose another directory")
@@ -67,6 +68,17 @@ async def private_bus(directory: Path, qemu_uid: int | None = None) -> AsyncIter
     write_whole(configuration, _configuration(address, ours, qemu_uid).encode())
     async with _daemon(configuration):
         yield address
+
+
+def _check_user(uid: int | None) -> None:
+    """Raise `HostError` for one whom dbus-daemon turns away without a word, for it wants to know everybody's groups."""
+    import pwd
+
+    try:
+        if uid is not None:
+            pwd.getpwuid(uid)
+    except KeyError:
+        raise HostError(f"this machine knows no user {uid}, and no bus takes one; cure: run QEMU as a user with a name") from None
 
 
 def _make(directory: Path, mode: int) -> None:

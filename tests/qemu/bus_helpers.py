@@ -55,10 +55,10 @@ class Program(ServiceInterface):
 
 
 class Beside:
-    """The bus of one VM, for a `with`."""
+    """The bus of one VM, for a `with`; *allowed* is its QEMU, where that is not root's or ours."""
 
-    def __init__(self, directory: "Path") -> None:
-        self._directory = directory
+    def __init__(self, directory: "Path", allowed: Allowed | None = None) -> None:
+        self._directory, self._allowed = directory, allowed or Allowed()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._stack = AsyncExitStack()
@@ -68,7 +68,7 @@ class Beside:
     def __enter__(self) -> Self:
         self._thread.start()
         try:
-            self.address = self.run(self._stack.enter_async_context(private_bus(self._directory)))
+            self.address = self.run(self._stack.enter_async_context(private_bus(self._directory, self._allowed.uid)))
         except BaseException:
             self.__exit__()
             raise
@@ -107,4 +107,4 @@ class Beside:
 
     async def _add_ours(self, name: str, state: "State") -> None:
         bus = await self._stack.enter_async_context(connect(self.address))
-        await Helper(bus, name, state, Allowed(), self.told.append).begin()
+        await Helper(bus, name, state, self._allowed, self.told.append).begin()

@@ -218,12 +218,15 @@ class Guest:
         self._dom0.run(f"xl shutdown {self.name}")
         self._wait(lambda: not self.running, f"{self.name} shuts down")
 
-    def save_and_restore(self) -> None:
-        """Write its memory to dom0's disk and bring it back from there, in a new domain, as a migration would."""
+    def save_and_restore(self, meanwhile: str = "true") -> None:
+        """Write its memory to dom0's disk and bring it back from there, in a new domain, as a migration would.
+
+        In between dom0 runs *meanwhile*, and does not bring it back where that fails.
+        """
         saved = f"/var/lib/lab/{self.name}.saved"
         self._made = None
         with step(self._progress, f"{self.name} is saved and restored"):
-            self._dom0.run(f"xl save {self.name} {saved} && xl restore {saved}; code=$?; rm -f {saved}; exit $code")
+            self._dom0.run(f"xl save {self.name} {saved} && {meanwhile} && xl restore {saved}; code=$?; rm -f {saved}; exit $code")
         self._made = self.domid
 
     def migrate(self) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from host_agent.toolstack import Console
 
 #: QEMU takes a console up within milliseconds, or refuses it for good and says so in its log alone.
-TAKEN_SECONDS: Final = 5.0
+TAKEN_SECONDS: Final = 10.0
 #: Ids that are tried: one that was spoilt in this QEMU's life looks like any other until it is used.
 _ATTEMPTS: Final = 3
 

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hot-plug on real Xen: a guest that was created without our channel is provisioned over one that is plugged, and loses it again.
+
+What is counted before and after: xenstore's nodes, QEMU's descriptors, and the sockets.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.domain_config import Channel
+from pv_channel import CHANNEL_NAME
+from tests.xen.serving import MAC, SOCKET, UUID, Serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.guests import Guest
+    from lab.running import Lab
+
+BYSTANDER = "org.example.bystander.1"
+SECOND = "org.example.second.1"
+SECOND_SOCKET = "/run/pv-channel/second.sock"
+TIMES = 20
+#: Emulated: a guest on a bad day.
+PATIENTLY = "--timeout 200"
+
+#: In the guest: whatever channel comes up beyond the first two, what is written there comes back with its case swapped, which no
+#: terminal's echo does.
+SWAP = """
+import os, termios, time, tty
+while True:
+    for slot in range(3, 8):
+        try:
+            end = os.open(f"/dev/hvc{slot}", os.O_RDWR | os.O_NOCTTY)
+        except OSError:
+            continue
+        try:
+            tty.setraw(end, termios.TCSANOW)
+            while data := os.read(end, 4096):
+                os.write(end, data.swapcase())
+        except (OSError, termios.error):
+            pass
+        os.close(end)
+    time.sleep(0.1)
+"""
+
+#: In dom0: a kilobyte there and back, again and again until the guest has opened its end.
+TALK = """
+import socket, sys, time
+path, word = sys.argv[1], sys.argv[2]
+sent = (word + "x" * 1000 + "\\n").encode()
+end = socket.socket(socket.AF_UNIX)
+end.connect(path)
+end.settimeout(5)
+heard, deadline = b"", time.monotonic() + 200
+while sent.swapcase() not in heard:
+    if time.monotonic() > deadline:
+        sys.exit(f"{len(heard)} bytes came, and not the right ones: {heard[-200:]}")
+    end.sendall(sent)
+    try:
+        while sent.swapcase() not in heard:
+            data = end.recv(65536)
+            if not data:
+                sys.exit("hung up")
+            heard += data
+    except TimeoutError:
+        pass
+"""
+
+#: In dom0: all that a plugged channel could leave behind, as numbers.
+LEFT = """
+d={domid}
+for tree in /libxl/$d /local/domain/0/backend/console/$d /local/domain/$d/device; do xenstore-ls $tree | wc -l; done
+ls /proc/{qemu}/fd | wc -l
+ls -A /run/pv-channel | wc -l
+"""
+
+TWENTY_TIMES = """
+set -e
+for n in $(seq {times}); do
+    pv-host-agent plug db1 --name {name} --path {path} {patiently}
+    python3 /root/talk.py {path} word$n
+    pv-host-agent unplug db1 {name} {patiently}
+    [ ! -e {path} ]
+done
+"""
+
+
+@pytest.fixture
+def serving(lab: Lab) -> Iterator[Serving]:
+    """The service with an empty ledger, and db1's document."""
+    made = Serving(lab)
+    made.write("first")
+    yield made
+    made.stop()
+    lab.dom0.run("rm -f /etc/pv-host-agent/documents/*")
+
+
+@pytest.fixture
+def guest(serving: Serving) -> Iterator[Guest]:
+    """db1, up, with one channel of another application's; it is forgotten afterwards."""
+    channel = Channel(BYSTANDER, path="/run/pv-channel/bystander.sock")
+    made = serving.lab.create("db1", uuid=UUID, mac=MAC, channels=[channel])
+    try:
+        made.wait_ready()
+        yield made
+    finally:
+        made.destroy()
+
+
+def left(serving: Serving, guest: Guest) -> list[int]:
+    """The numbers of `LEFT`."""
+    printed = serving.dom0.run(LEFT.format(domid=guest.domid, qemu=guest.qemu)).output
+    return [int(line) for line in printed.split()]
+
+
+def agents(guest: Guest) -> list[list[str]]:
+    """The units of the guest's agents that systemd knows of, with what they are."""
+    listed = guest.run("systemctl list-units --all --no-legend --plain 'pv-guest-agent@*'").output
+    return [line.split()[:4] for line in listed.splitlines()]
+
+
+def running_agents(guest: Guest) -> list[str]:
+    """Those that run."""
+    return [unit for unit, _, active, _ in agents(guest) if active == "active"]
+
+
+def nothing_failed(guest: Guest) -> None:
+    """No unit of ours has failed, and no agent of this boot has said what only a broken one says."""
+    assert "pv-" not in guest.run("systemctl --failed --no-legend --plain").output
+    said = guest.run("journalctl -b -o cat -u 'pv-guest-agent@*'").output
+    assert "Traceback" not in said
+    assert "Failed with result" not in said
+
+
+def test_a_guest_is_provisioned_over_a_plugged_channel_loses_it_and_gets_it_back_twenty_times_without_a_leak(
+    serving: Serving, guest: Guest
+) -> None:
+    assert agents(guest) == []
+    serving.eventually(lambda: "plug one in" in serving.status()["detail"], "the service does not say what is missing")
+    at_first = left(serving, guest)
+
+    # Plugged: udev starts the agent, and the service finds the channel.
+    plugged = serving.ask(f"plug db1 {PATIENTLY}", timeout=400)
+    assert (plugged["channel"], plugged["path"], plugged["already"]) == (CHANNEL_NAME, SOCKET, False)
+    vm = serving.wait()
+    assert (vm["generation-applied"], vm["channel"]) == (1, SOCKET)
+    assert guest.run("cat /etc/app.conf; hostname").output == "first\ndb1\n"
+    unit = rf"pv-guest-agent@sys-devices-console\x2d{plugged['console']}.service"
+    assert running_agents(guest) == [unit]
+    channels = {channel["channel"]: channel for channel in serving.ask("channels") if channel["vm"] == "db1"}
+    assert channels[CHANNEL_NAME]["frontend-state"] == channels[CHANNEL_NAME]["backend-state"] == "connected"
+    assert serving.findings() == set()
+
+    # Plugged again: it is there.
+    again = serving.ask(f"plug db1 {PATIENTLY}", timeout=400)
+    assert (again["already"], again["console"], again["path"]) == (True, plugged["console"], SOCKET)
+
+    # Unplugged: the agent ends as it should, and nothing stays.
+    serving.ask(f"unplug db1 {CHANNEL_NAME} {PATIENTLY}", timeout=400)
+    serving.eventually(lambda: running_agents(guest) == [], "the agent of a channel that is gone goes on")
+    nothing_failed(guest)
+    serving.eventually(lambda: left(serving, guest) == at_first, "something is left of a channel that is gone")
+    serving.eventually(lambda: "plug one in" in serving.status()["detail"], "the service takes a channel that is gone for one")
+    assert serving.status()["generation-applied"] == 1
+
+    # A paused guest takes nothing up, and nothing of the attempt is left in QEMU.
+    guest.pause()
+    done = serving.dom0.run("pv-host-agent plug db1 --timeout 5 2>&1", check=False)
+    guest.unpause()
+    assert done.status == 1, done.output
+    assert "the guest did not take up console" in done.output
+    assert "everything was undone" in done.output
+    serving.eventually(lambda: left(serving, guest) == at_first, "something is left of a channel that never was")
+
+    # Plugged anew: what changed meanwhile is applied, once.
+    serving.write("second")
+    replugged = serving.ask(f"plug db1 {PATIENTLY}", timeout=400)
+    assert replugged["path"] == SOCKET
+    assert serving.wait()["generation-applied"] == 2
+    assert guest.run("cat /etc/app.conf").output == "second\n"
+    assert guest.run("journalctl -b -o cat -u 'pv-guest-agent@*' | grep -c '^generation 2: applied'").output == "1\n"
+
+    # A second channel, twenty times, with bytes both ways each time; the first goes on.
+    serving.dom0.put("/root/talk.py", TALK)
+    guest.run(f"cat >/root/swap.py <<'END'\n{SWAP}\nEND\nsystemd-run --quiet --unit=swap python3 /root/swap.py")
+    before = left(serving, guest)
+    script = TWENTY_TIMES.format(times=TIMES, name=SECOND, path=SECOND_SOCKET, patiently=PATIENTLY)
+    printed = serving.dom0.run(f"exec 2>&1\n{script}", timeout=120.0 * TIMES).output
+    consoles = {line.partition("console ")[2].partition(":")[0] for line in printed.splitlines() if line.startswith("plugged")}
+    assert len(consoles) == 1, printed
+    serving.eventually(lambda: left(serving, guest) == before, f"more than {before} is there now")
+    serving.write("third")
+    assert serving.wait()["generation-applied"] == 3
+    nothing_failed(guest)
+    assert json.loads(guest.run("pv-guest-agent channels --json").output)[-1]["name"] == CHANNEL_NAME
+
+    # What the domain was created with can go, too; then only the plugged one is left, and the agent finds it at its old terminal.
+    serving.ask(f"unplug db1 {BYSTANDER} {PATIENTLY}", timeout=400)
+    guest.run("systemctl restart 'pv-guest-agent@*'")
+    serving.write("fourth")
+    assert serving.wait()["generation-applied"] == 4
+    nothing_failed(guest)

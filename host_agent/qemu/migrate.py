@@ -16,7 +16,6 @@ from host_agent.qemu.migration_end import end_at
 from host_agent.qemu.migration_follow import EVENT, SWITCH, Impatient, Over, Patience, follow
 from host_agent.qemu.migration_helpers import named
 from host_agent.qemu.migration_outcome import VERDICTS, Ended, Outcome, Reason, Runs, Seen, Verdict
-from host_agent.qemu.migration_source import CANCEL_SECONDS
 from host_agent.qemu.migration_status import Phase, Status
 from host_agent.qemu.qmp import QmpTrouble
 
@@ -159,7 +158,7 @@ class _Move:
         self._tell(f"{self._reason.why}: calling the migration off")
         over = await self._source.cancel()
         if over is None:
-            self._reason = self._reason.and_then(f"QEMU did not call it off within {CANCEL_SECONDS:g} s", _YANK)
+            self._reason = self._reason.and_then(f"QEMU did not call it off within {migration_source.CANCEL_SECONDS:g} s", _YANK)
         return over
 
     async def _settled(self, ended: Ended) -> Outcome:

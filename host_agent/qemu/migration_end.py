@@ -77,7 +77,7 @@ class End:
 
     async def has_ended(self) -> bool:
         """Whether its process is known to have ended, or does just now; a lost connection alone does not say that."""
-        for _ in range(_LOOKS):
+        for _ in range(_LOOKS if self._process.is_qemu else 0):
             if self._process.ended:
                 return True
             await asyncio.sleep(_LOOK_SECONDS)
@@ -165,15 +165,15 @@ class _Process:
         found = processes.process(pid)
         argv: tuple[str, ...] = () if found is None else found.argv
         self.is_xens = "-xen-domid" in argv
-        self._is_qemu = found is not None and found.comm.startswith(_COMM)
+        self.is_qemu = found is not None and found.comm.startswith(_COMM)
         try:
             self._descriptor = os.pidfd_open(pid)
         except OSError:  # of another pid namespace, or ended this moment: nothing is known of it then
-            self._descriptor, self._is_qemu = -1, False
+            self._descriptor, self.is_qemu = -1, False
 
     @property
     def ended(self) -> bool:
-        if not self._is_qemu:
+        if not self.is_qemu:
             return False
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from host_agent.errors import BadFile, shown
-from host_agent.qemu import migration_channel
+from host_agent.qemu import migration_channel, migration_uri
 from host_agent.qemu.migration_address import (
     BadChannel,
     FdSocketAddress,
@@ -82,7 +82,7 @@ class Route:
             return self
         found = replace(main, port=port)
         channels = tuple(replace(each, addr=found) if each.addr is main else each for each in self.channels)
-        return Route(channels, f"tcp:{printable(found.host, _WORDS)}:{printable(port, 20)}")
+        return Route(channels, printable(migration_uri.written(found), _WORDS))
 
     def _check(self, word: object, known: frozenset[str]) -> None:
         if word not in known:

@@ -226,7 +226,8 @@ class Guest:
         saved = f"/var/lib/lab/{self.name}.saved"
         self._made = None
         with step(self._progress, f"{self.name} is saved and restored"):
-            self._dom0.run(f"xl save {self.name} {saved} && {meanwhile} && xl restore {saved}; code=$?; rm -f {saved}; exit $code")
+            both = f"xl save {self.name} {saved} && {meanwhile} && xl restore {saved}"
+            self._dom0.run(f"{both}; code=$?; rm -f {saved}; exit $code")
         self._made = self.domid
 
     def migrate(self) -> None:

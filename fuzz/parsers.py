@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from fuzz.seeds import AUTHORITY, CERTIFICATE, DOCUMENTS, PRIVATE_KEY, SSH_KEY, armour, host_certificate
+from host_agent import ledger_entry
+from host_agent.ledger_entry import BadEntry, Entry
+from host_agent.qemu import vmstate_stream
+from host_agent.qemu.vmstate_stream import BadBundle, Part
 from host_agent.xenstore import wire
 from host_agent.xenstore.errors import Garbled
 from pv_channel import document, line, messages, registry, trust
@@ -38,6 +42,12 @@ class Parser(NamedTuple):
 
 _CERTIFICATE: Final = trust.sign(bytes([3]) * 32, bytes(range(32)), issued=1_700_000_000, label="dom0-a")
 _ITEM: Final = ItemResult("hostname", Outcome.FAILED, "command-failed", "hostnamectl", ["a line"])
+_ENTRY: Final = Entry(
+    version=1, host="dom0-a", key="web1", name="web1", guest_key=bytes(range(32)), rival_key=None, first_met=1.5, last_heard=2.0,
+    agent="0.1.0", instance_id="i-1", generation_sent=3, digest_sent="a" * 32, generation_applied=3, generation_items=3,
+    outcome=Outcome.APPLIED, reason=None, path="", result_detail="", milliseconds=12, items=[_ITEM], host_keys=[SSH_KEY],
+    names=["web1.example.org"], certified=False, facts=messages.Facts("Debian"), reprovision=False,
+)  # fmt: skip
 #: A value, an owner and others, a watch's event, an error, part of a listing.
 _ANSWERS: Final = (
     struct.pack("=IIII", 2, 1, 0, 5) + b"value",
@@ -77,6 +87,17 @@ def _remake_line(data: bytes) -> None:
     head = line.header(parsed.direction, parsed.host, parsed.guest, parsed.sequence, parsed.acknowledgement)
     if line.finish(head, parsed.payload) != data.removesuffix(b"\r") + b"\n":
         raise AssertionError("a line that is not what its parts make")
+
+
+def _rewrite_bundle(data: bytes) -> None:
+    written = vmstate_stream.encode(vmstate_stream.decode(data))
+    if written + bytes(len(data) - len(written)) != data:
+        raise AssertionError("a bundle that is not what its parts make")
+
+
+def _rewrite_entry(data: bytes) -> None:
+    if ledger_entry.encode(ledger_entry.decode(data)) != data:
+        raise AssertionError("an entry with two forms")
 
 
 def _resend_document(data: bytes) -> None:
@@ -161,6 +182,8 @@ PARSERS: Final = (
         (SSH_KEY.encode(), f'from="10.0.0.0/8",no-pty {SSH_KEY}'.encode()),
     ),
     Parser("xenstored's answers", _read_answers, (Garbled,), _ANSWERS),
+    Parser("bundle of VM state", _rewrite_bundle, (BadBundle,), (vmstate_stream.encode([Part("a", b"x"), Part("b", b"")]),)),
+    Parser("VM's entry", _rewrite_entry, (BadEntry,), (ledger_entry.encode(_ENTRY),)),
     Parser(
         "registry",
         lambda data: registry.parse(_text(data)),

@@ -41,7 +41,8 @@ def script(parser: ArgumentParser, shell: str) -> str:
     """The script for *shell*, one of `SHELLS`; *parser* is changed for it."""
     import shtab
 
-    _attach(parser, {"FILE": shtab.FILE, "PATH": shtab.FILE, "HOSTKEY.pub": shtab.FILE, "DIR": shtab.DIRECTORY, "VM": _VM})
+    files = dict.fromkeys(("FILE", "PATH", "SOCKET", "HOSTKEY.pub"), shtab.FILE)
+    _attach(parser, {**files, "DIR": shtab.DIRECTORY, "VM": _VM})
     return shtab.complete(parser, shell)
 
 

@@ -67,9 +67,10 @@ class LedgerState:
         entry = ledger_entry.decode(state)
         manner = Manner(self._who, as_document=False)
         loaded = await asyncio.to_thread(ledger_travel.load, self._directory, entry, self._vm, manner)
-        self._snapshot = state
+        if loaded.taken:
+            self._snapshot = state
+        self._seen = None  # and from the ledger itself, in a moment
         self._tell(loaded.text)
-        await self.prepare()
 
     def _signature(self) -> object:
         """Another one when the ledger was written to; it is asked of the directory, not of the ledger."""

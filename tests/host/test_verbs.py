@@ -31,6 +31,7 @@ NEEDY = {
     "reprovision": ["web1"],
     "timeline": ["web1"],
     "channels": [],
+    "state": ["save", "web1", "-"],
     "doctor": ["--documents", "NOWHERE", "--sockets", "NOWHERE"],
     "keys": ["show"],
     "forget-key": ["web1"],

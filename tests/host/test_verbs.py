@@ -31,6 +31,8 @@ NEEDY = {
     "reprovision": ["web1"],
     "timeline": ["web1"],
     "channels": [],
+    "migrate": ["--qmp", "NOWHERE", "--to", "unix:/x"],
+    "incoming": ["--qmp", "NOWHERE", "--from", "unix:/x"],
     "state": ["save", "web1", "-"],
     "doctor": ["--documents", "NOWHERE", "--sockets", "NOWHERE"],
     "keys": ["show"],
@@ -46,7 +48,7 @@ NEEDS_NOTHING = {"schema"}
 REPORTS = {"check", "doctor"}
 #: These wait for what is missing, until their time is over: it may be about to come.
 PATIENT = {"wait", "watch"}
-WITHOUT_STATE = {"check", "channels", "convert", "install", "schema"}
+WITHOUT_STATE = {"check", "channels", "convert", "incoming", "install", "migrate", "schema"}
 
 
 def parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

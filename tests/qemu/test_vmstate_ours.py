@@ -24,7 +24,7 @@ from host_agent.qemu.vmstate_peers import LEDGER_ID, checked, peers
 from host_agent.qemu.vmstate_stream import Part, decode, encode
 from host_agent.status import View
 from pv_channel.trust import fingerprint
-from tests.host.test_ledger_travel import GUEST, OTHER, provisioned
+from tests.host.test_ledger_travel import GUEST, KEY, OTHER, provisioned
 from tests.qemu.bus_helpers import Beside, Program
 from tests.qemu.migrating import arrived, migrate, return_path, save, with_vmstate
 
@@ -163,6 +163,36 @@ def test_a_save_is_answered_from_what_was_prepared_and_follows_the_ledger(source
     assert ledger_entry.decode(state.save()).reprovision
     (here / "ledger.sqlite").write_bytes(b"damaged")
     assert ledger_entry.decode(state.save()).reprovision
+
+
+def test_the_running_helper_follows_the_ledger_by_itself(here: Path, source_bus: Beside, helping: Any) -> None:
+    helping("--state", str(here), "--bus", source_bus.address, "web1")
+    assert source_bus.run(checked(source_bus.address)) == [LEDGER_ID]
+    ledger = Ledger.open(here)
+    ledger.ask_to_reprovision(KEY)
+    ledger.close()
+    until = time.monotonic() + ANSWER_SECONDS
+    while not ledger_entry.decode(source_bus.run(saved(source_bus.address))).reprovision:
+        assert time.monotonic() < until, "the snapshot stayed as it was"
+        time.sleep(0.1)
+
+
+async def saved(address: str) -> bytes:
+    """What the one helper on the bus saves."""
+    async with connect(address) as bus:
+        (helper,) = await peers(bus)
+        return (await helper.save()).state
+
+
+def test_news_older_than_the_ledgers_are_no_failure_and_do_not_travel_on(destination_bus: Beside, tmp_path: Path) -> None:
+    provisioned(tmp_path / "old", generation=3)
+    provisioned(tmp_path / "new", generation=4)
+    old = ours(destination_bus, tmp_path / "old").save()
+    state = LedgerState(tmp_path / "new", "web1", "a test", destination_bus.told.append, incoming=True)
+    destination_bus.run(state.prepare())
+    destination_bus.run(state.load(old))
+    assert "this stays" in destination_bus.told[-1]
+    assert ledger_entry.decode(state.save()).generation_applied == vm(tmp_path / "new")["generation-applied"] == 4
 
 
 def test_a_helper_that_expects_nothing_loads_nothing(source_bus: Beside, here: Path) -> None:

@@ -26,7 +26,7 @@ def live(stage: Stage) -> Stage:
 
 def document(stage: Stage, host: int, *, within: int = 60, check: str = "") -> str:
     """An address, which dom0 confirms when the file ``yes`` is there."""
-    waits = f"for n in $(seq 4000); do [ -e {stage.work}/yes ] && exit; sleep 0.05; done; exit 1"  # not for ever: hosts are killed
+    waits = f"for n in $(seq 4000); do [ -e {stage.work}/yes ] && exit; sleep 0.05; done; exit 1"  # its host is killed
     rule = check or f"{{check: command, command: [/bin/sh, -c, '{waits}']"
     return f"""\
 instance-id: i-live

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from host_agent.confirmation import Asked, Verdict
     from host_agent.document_file import Wanted
     from host_agent.keys import Identity
-    from host_agent.ledger import Known, Ledger
+    from host_agent.known import Known
+    from host_agent.ledger import Ledger
     from pv_channel.messages import GuestMessage, Hello, HostMessage
     from pv_channel.session import HostEvent
 

@@ -11,7 +11,7 @@ from host_agent.answer import item_text
 from host_agent.confirmation import Asked, asked, at_once, waits_for
 from host_agent.generation import InForce, is_in_force, is_settled, to_send
 from host_agent.host_names import called
-from host_agent.ledger import Known
+from host_agent.known import Known
 from host_agent.notices import Notice, Settlement, What
 from host_agent.standing import Moment, State
 from pv_channel.messages import (

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from host_agent.ledger_schema import AUDITS_KEPT, EVENTS_KEPT, MOMENTS_KEPT, RUNS_KEPT
+from host_agent.ledger_schema import AUDITS_KEPT, EVENTS_KEPT, MAX_TEXT, MOMENTS_KEPT, RUNS_KEPT
 from host_agent.standing import Moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    #: Carries a statement out with each of the rows.
-    Write = Callable[[str, Iterable[tuple[Any, ...]]], None]
+    from host_agent.transactions import Transactions
 
 _EVENT: Final = f"INSERT OR REPLACE INTO event SELECT key, (events + ?) % {EVENTS_KEPT}, ?, ? FROM vm WHERE key=?"  # noqa: S608 -- ours
 _AUDIT: Final = f"INSERT OR REPLACE INTO audit SELECT key, (audits + ?) % {AUDITS_KEPT}, ?, ?, ? FROM vm WHERE key=?"  # noqa: S608 -- ours
@@ -52,8 +51,8 @@ class _Run:
 class Gathered:
     """Of all VMs of one ledger."""
 
-    def __init__(self, latest_run: Callable[[str], int | None]) -> None:
-        self._latest_run = latest_run
+    def __init__(self, db: Transactions, wall: Callable[[], float]) -> None:
+        self._db, self._wall = db, wall
         self._rows: dict[str, _Row] = {}
         self._events: list[tuple[int, float, str, str]] = []
         self._audits: list[tuple[int, float, str, str, str]] = []
@@ -61,16 +60,16 @@ class Gathered:
         self._begun: list[tuple[str, int]] = []
         self._runs: dict[str, _Run] = {}
 
-    def event(self, key: str, at: float, text: str) -> None:
+    def event(self, key: str, text: str) -> None:
         """The VM has another event."""
         row = self._row(key)
-        self._events.append((row.events, at, text, key))
+        self._events.append((row.events, self._wall(), text[:MAX_TEXT], key))
         row.events += 1
 
-    def audit(self, key: str, at: float, who: str, what: str) -> None:
+    def audit(self, key: str, who: str, what: str) -> None:
         """The VM has another entry of its audit trail."""
         row = self._row(key)
-        self._audits.append((row.audits, at, who, what, key))
+        self._audits.append((row.audits, self._wall(), who[:MAX_TEXT], what[:MAX_TEXT], key))
         row.audits += 1
 
     def session(self, key: str) -> None:
@@ -82,36 +81,48 @@ class Gathered:
         row = self._row(key)
         row.counts = (row.counts[0] + counts[0], row.counts[1] + counts[1], row.counts[2] + counts[2])
 
-    def moment(self, key: str, at: float, what: str, detail: str) -> None:
-        """A step of the VM's run, or the first one of its next."""
+    def moment(self, key: str, what: str, detail: str) -> None:
+        """A step of the VM's run, or the first one of its next.
+
+        A greeting or a document that follows upon what has come to its end begins another run.
+        """
         run = self._runs.get(key)
         if run is None or (what in _BEGINNINGS and (run.is_over or run.steps >= _FULL or what == Moment.SEEN)):
             run = self._begin(key)
             if run is None:
                 return
         if run.steps < MOMENTS_KEPT:
-            self._moments.append((key, run.number, run.steps, at, what, detail))
+            self._moments.append((key, run.number, run.steps, self._wall(), what, detail[:MAX_TEXT]))
             run.steps += 1
         run.is_over = run.is_over or what in _ENDS
 
-    def has_audit(self, key: str, who: str, what: str) -> bool:
-        """Whether the VM's audit trail is to have that."""
-        return any(entry[2:] == (who, what, key) for entry in self._audits)
+    def audit_once(self, key: str, who: str, what: str) -> None:
+        """The same, unless the VM's entries have it already, or are to have it."""
+        entry = (who[:MAX_TEXT], what[:MAX_TEXT], key)
+        known = self._db.read("SELECT 1 FROM audit WHERE who=? AND what=? AND key=?", entry).fetchone()
+        if known is None and not any(waiting[2:] == entry for waiting in self._audits):
+            self.audit(key, who, what)
 
-    def write(self, write: Write) -> None:
+    def write(self) -> None:
         """Write all of it."""
         for statement, rows in (
             (_EVENT, self._events), (_AUDIT, self._audits), (_MOMENT, self._moments), (_OLD_RUNS, self._begun),
             (_ROW, [(r.events, r.audits, r.sessions, *r.counts, r.run, key) for key, r in self._rows.items()]),
         ):  # fmt: skip
             if rows:
-                write(statement, rows)
+                self._db.do_all(statement, rows)
         self._forget()
 
     def abandon(self) -> None:
         """Forget what was not written; what runs were begun is then to be read again."""
         self._forget()
         self._runs.clear()
+
+    def _latest_run(self, key: str) -> int | None:
+        """The number of the VM's latest run, inside the transaction that begins the next; None where there is no such VM."""
+        self._db.begin()
+        row = self._db.read("SELECT run FROM vm WHERE key=?", (key,)).fetchone()
+        return None if row is None else int(row[0])
 
     def _begin(self, key: str) -> _Run | None:
         """The VM's next run; None where the ledger does not have the VM."""

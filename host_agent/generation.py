@@ -11,7 +11,7 @@ from pv_channel.document import MAX_GENERATION
 
 if TYPE_CHECKING:
     from host_agent.document_file import Wanted
-    from host_agent.ledger import Known
+    from host_agent.known import Known
 
 
 class InForce(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from host_agent.ledger import Called
+from host_agent.known import Called
 
 if TYPE_CHECKING:
     from pv_channel.document import Document

@@ -12,7 +12,7 @@ from pv_channel.trust import fingerprint
 
 if TYPE_CHECKING:
     from host_agent.document_file import Wanted
-    from host_agent.ledger import Meeting
+    from host_agent.known import Meeting
     from pv_channel.session import Refused
 
 class Judgement(NamedTuple):

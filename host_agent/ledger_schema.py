@@ -21,6 +21,8 @@ AUDITS_KEPT: Final = 256
 #: A VM's latest runs, and the steps of one: every item of a document begins once, and what a guest repeats is cut.
 RUNS_KEPT: Final = 8
 MOMENTS_KEPT: Final = 96
+#: A detail or an event: a sentence with two fingerprints in it.
+MAX_TEXT: Final = 500
 #: Another process writes for milliseconds at a time.
 BUSY_SECONDS: Final = 5.0
 

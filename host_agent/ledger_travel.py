@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from host_agent import entry_rows
 from host_agent.errors import HostError
 from host_agent.judgement import judge
-from host_agent.ledger import Known, Ledger, Meeting
+from host_agent.known import Known, Meeting
+from host_agent.ledger import Ledger
 from host_agent.ledger_schema import FILE_NAME
 from host_agent.standing import State
 from host_agent.status import View, is_there

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from host_agent.ledger import Counted
+from host_agent.known import Counted
 
 if TYPE_CHECKING:
     from pv_channel.session import Host

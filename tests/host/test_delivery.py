@@ -386,8 +386,8 @@ def test_a_host_that_lost_its_ledger_learns_at_the_start_of_a_session(talk: Talk
     talk.run()
     talk.guest.restart()
     talk.begin()
-    talk.ledger._run("DELETE FROM item")
-    talk.ledger._run("UPDATE vm SET generation_items=0, generation_applied=0, generation_sent=0, digest_sent=''")
+    talk.ledger._db.read("DELETE FROM item")
+    talk.ledger._db.read("UPDATE vm SET generation_items=0, generation_applied=0, generation_sent=0, digest_sent=''")
 
     def say_again(message: HostMessage, end: Guest) -> None:
         if isinstance(message, Provision):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from host_agent.generation import InForce, is_settled, to_send
-from host_agent.ledger import Known
+from host_agent.known import Known
 from tests.host.fakes import PLAIN
 from tests.host.talk import wanted
 

@@ -15,7 +15,8 @@ from host_agent import ledger_schema
 from host_agent.__main__ import main
 from host_agent.document_file import Wanted, wanted
 from host_agent.host_names import called, is_certified, names_of
-from host_agent.ledger import Called, Ledger
+from host_agent.known import Called
+from host_agent.ledger import Ledger
 from host_agent.status import View
 from pv_channel.document import from_values
 from pv_channel.messages import ItemResult, Outcome, Provision, Result

@@ -12,7 +12,8 @@ import pytest
 
 from host_agent.__main__ import main
 from host_agent.errors import BadFile, LedgerTrouble
-from host_agent.ledger import HEARD_EVERY_SECONDS, Ledger
+from host_agent.heard import HEARD_EVERY_SECONDS
+from host_agent.ledger import Ledger
 from host_agent.ledger_schema import EVENTS_KEPT
 from host_agent.status import View
 from pv_channel.messages import Facts, ItemResult, Outcome, Result
@@ -55,9 +56,9 @@ def test_what_was_not_committed_is_not_there(ledger: Ledger) -> None:
 def test_a_pin_is_synced_to_the_disk_and_the_next_commit_need_not_be(ledger: Ledger) -> None:
     ledger.want("a", "a", None, "d")
     ledger.pin("a", KEY)
-    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger._db.read("PRAGMA synchronous").fetchone() == (2,)
     ledger.commit()
-    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert ledger._db.read("PRAGMA synchronous").fetchone() == (1,)
 
 
 def test_a_reader_reads_while_a_transaction_is_open(ledger: Ledger, state: Path) -> None:

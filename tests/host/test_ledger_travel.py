@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_agent import ledger_entry, ledger_travel
-from host_agent.ledger import Called, Ledger
+from host_agent.known import Called
+from host_agent.ledger import Ledger
 from host_agent.ledger_entry import BadEntry, Entry
 from host_agent.ledger_travel import Manner, NotMet, Refused
 from host_agent.qemu.vmstate_stream import MAX_STATE_BYTES

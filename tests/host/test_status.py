@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from host_agent import overview
-from host_agent.ledger import Counted, Ledger
+from host_agent.known import Counted
+from host_agent.ledger import Ledger
 from host_agent.standing import Moment, State
 from host_agent.status import View
 from host_agent.table import drawn

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host_agent.errors import HostError, shown
@@ -10,7 +11,7 @@ from host_agent.qemu.migration_channel import MigMode
 from host_agent.qemu.migration_cures import cure_of
 from host_agent.qemu.migration_destination import listening_to
 from host_agent.qemu.migration_end import end_at
-from host_agent.qemu.migration_follow import EVENT, Patience, follow
+from host_agent.qemu.migration_follow import EVENT, Impatient, Patience, follow
 from host_agent.qemu.migration_helpers import named
 from host_agent.qemu.migration_outcome import Outcome, Runs, Seen
 from host_agent.qemu.migration_status import Phase, Status
@@ -56,8 +57,7 @@ async def listen(destination: Destination, wish: Wish) -> Route:
     destination.end.check(mode=wish.mode, switches=wish.switches)
     await named(destination.end, leaves=False)
     await destination.switch(dict.fromkeys(sorted(wish.switches), True))
-    if wish.mode is not MigMode.NORMAL:
-        await destination.end.set({"mode": wish.mode.value})
+    await destination.end.set_mode(wish.mode)
     return await destination.listen(wish.route)
 
 
@@ -70,6 +70,10 @@ async def take(destination: Destination, wish: Wish, tell: Callable[[str], None]
             over = await follow(destination.end, events, Patience(wish.timeout, stuck=None), tell)
         except QmpTrouble as exc:
             raise HostError(await _gone(destination, exc)) from None
+        except Impatient as exc:
+            raise HostError(f"{exc}; {destination.end.text} waits on; cure: begin at the source, or end this QEMU") from None
+    with suppress(QmpTrouble):  # what was set is for this one migration
+        await destination.end.restore()
     if over.phase is Phase.COMPLETED:
         seen = await destination.seen(_SETTLE_SECONDS)
         return Outcome(Runs.DESTINATION, "all of it is there", "", seen is not Seen.RUNS, over.phase, over.status)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import HostError, shown
 from host_agent.qemu import migration_source
-from host_agent.qemu.migration_channel import MigMode
 from host_agent.qemu.migration_cures import LOADING_FAILED, cure_of, of_words
 from host_agent.qemu.migration_destination import listening_to
 from host_agent.qemu.migration_end import end_at
+from host_agent.qemu.migration_file import synced
 from host_agent.qemu.migration_follow import EVENT, SWITCH, Impatient, Over, Patience, follow
 from host_agent.qemu.migration_helpers import named
 from host_agent.qemu.migration_outcome import VERDICTS, Ended, Outcome, Reason, Runs, Seen, Verdict
@@ -64,6 +64,9 @@ async def move(end: End, destination: Destination | None, plan: Plan, tell: Call
     finally:
         with suppress(QmpTrouble):  # if it is of any weight, it has been told
             await end.restore()
+    if destination is not None and outcome.runs is Runs.DESTINATION:
+        with suppress(QmpTrouble):
+            await destination.end.restore()
     return outcome._replace(seconds=asyncio.get_running_loop().time() - began)
 
 
@@ -76,6 +79,7 @@ async def _ready(end: End, destination: Destination | None, plan: Plan, tell: Ca
             told = "" if plan.to.answers else "; on this way QEMU cannot know whether they arrived"
             tell(f"the state of {', '.join(ids)} goes with it{told}")
         await end.switch({SWITCH: True, **plan.states})
+        await end.set_mode(plan.mode)
         await end.set(plan.parameters)
         return source, plan.to if destination is None else await _listening(destination, plan, ids)
     except HostError as exc:
@@ -98,8 +102,7 @@ async def _listening(destination: Destination, plan: Plan, ids: Sequence[str]) -
     """Where to go, once *destination* waits there."""
     await named(destination.end, ids, leaves=False)
     await destination.switch(plan.states)
-    if plan.mode is not MigMode.NORMAL:
-        await destination.end.set({"mode": plan.mode.value})
+    await destination.end.set_mode(plan.mode)
     if plan.listen is None:
         return await destination.listen(plan.to)
     await destination.listen(plan.listen)
@@ -170,7 +173,7 @@ class _Move:
             case Verdict.ARRIVED:
                 if ended is Ended.FAILED:
                     await self._source.stop()
-                return self._arrived(paused=seen is Seen.WAITS)
+                return await self._arrived(seen)
             case Verdict.TAKE_BACK:
                 return await self._source.take_back(self._reason or await self._why_not())
             case Verdict.HANDS_OFF:
@@ -180,16 +183,26 @@ class _Move:
             case Verdict.UNKNOWN:
                 return await self._lost(self._reason or Reason("the source has given it up, and the destination does not answer"))
 
-    def _arrived(self, *, paused: bool) -> Outcome:
+    async def _arrived(self, seen: Seen) -> Outcome:
+        paused = seen is Seen.WAITS or (seen is Seen.UNASKED and self._source.was != migration_source.RUNNING)
         still = f"it stood still for {self._over.status.downtime} ms" if self._over.phase is Phase.COMPLETED else self._reason.why
         stored = self._plan.to.file
         if self._destination is not None:
             return Outcome(Runs.DESTINATION, still, paused=paused)
         if stored is not None:
-            return Outcome(Runs.STORED, f"all of it is in {stored}", _FROM_FILE.format(stored))
+            return await self._stored(stored)
         if self._plan.to.answers:
-            return Outcome(Runs.DESTINATION, f"the QEMU there has all of it; {still}")
-        return Outcome(Runs.DESTINATION, "all of it was sent, and whether it was taken cannot be known here", _LOOK_THERE)
+            return Outcome(Runs.DESTINATION, f"the QEMU there has all of it; {still}", paused=paused)
+        sent = "all of it was sent, and whether it was taken cannot be known here"
+        return Outcome(Runs.DESTINATION, sent, _LOOK_THERE, paused=paused)
+
+    async def _stored(self, name: str) -> Outcome:
+        """It is in a file, on the disk; where that fails, the source still has it."""
+        self._tell(f"having {name} be on its disk")
+        words = await asyncio.to_thread(synced, name, self._source.end.pid)
+        if words:
+            return await self._source.take_back(of_words(f"{name}: {words}"))
+        return Outcome(Runs.STORED, f"all of it is in {name}", _FROM_FILE.format(name))
 
     async def _why_not(self) -> Reason:
         """Why the destination did not take what the source has sent, or says no more of."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from host_agent.qemu.capabilities import Capabilities
+    from host_agent.qemu.migration_channel import MigMode
     from host_agent.qemu.qmp import Qmp
 
 #: For an answer while state moves: QEMU asks the programs that have state of their own with its main loop held, 25 s for each.
@@ -71,6 +72,11 @@ class End:
         return self.qmp.path
 
     @property
+    def pid(self) -> int:
+        """The process that listens at the monitor's socket."""
+        return self.qmp.pid
+
+    @property
     def text(self) -> str:
         """It as in a message."""
         return f"QEMU {'.'.join(map(str, self.qmp.version))} at {shown(self.path)}"
@@ -111,10 +117,16 @@ class End:
 
     async def set(self, wanted: Mapping[str, object]) -> None:
         """Have these parameters; `restore` puts back what they were."""
-        if wanted:
-            were = await self._ask("query-migrate-parameters", dict[str, Any])
-            await self.qmp.execute("migrate-set-parameters", wanted)
-            self._set |= {name: were[name] for name in wanted if name in were}
+        were = await self._ask("query-migrate-parameters", dict[str, Any])
+        changes = {name: value for name, value in wanted.items() if were.get(name) != value}
+        if changes:
+            await self.qmp.execute("migrate-set-parameters", changes)
+            self._set |= {name: were[name] for name in changes if name in were}
+
+    async def set_mode(self, mode: MigMode) -> None:
+        """Move in this mode, as `check` allows it; a QEMU that knows no modes has but one."""
+        if "mode" in self.can.parameters:
+            await self.set({"mode": mode.value})
 
     async def restore(self) -> None:
         """Have its capabilities and parameters be what they were before."""

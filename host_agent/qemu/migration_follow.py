@@ -23,6 +23,8 @@ SWITCH: Final = "events"
 LOOK_SECONDS: Final = 0.5
 #: A migration of which nothing changes for so long is stuck: its peer hangs, or the way to it is cut.
 STUCK_SECONDS: Final = 60.0
+#: For that it has to have been seen: a QEMU that is busy with its peers' state answers nothing meanwhile.
+_STUCK_LOOKS: Final = 10
 #: Progress is told at most so often.
 TELL_SECONDS: Final = 1.0
 
@@ -46,15 +48,17 @@ class Patience:
         self._timeout, self._stuck = timeout, stuck
         self._began = self._changed = self._now()
         self._seen: object = None
+        self._looks = 0
 
     def check(self, status: Status) -> None:
         """Raise `Impatient` where it is at an end."""
         now, seen = self._now(), (status.status, status.ram.transferred, status.ram.remaining, status.ram.dirty_sync_count)
         if seen != self._seen:
-            self._seen, self._changed = seen, now
+            self._seen, self._changed, self._looks = seen, now, 0
+        self._looks += 1
         if self._timeout is not None and now - self._began >= self._timeout:
             raise Impatient(f"it was not over after {self._timeout:g} s")
-        if self._stuck is not None and now - self._changed >= self._stuck:
+        if self._stuck is not None and now - self._changed >= self._stuck and self._looks >= _STUCK_LOOKS:
             raise Impatient(f"nothing moved for {self._stuck:g} s")
 
 

@@ -41,9 +41,8 @@ class Plan(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, object]:
-        """What is to be set at the source."""
-        mode = None if self.mode is MigMode.NORMAL else self.mode.value
-        wanted = {"mode": mode, "max-bandwidth": self.bandwidth, "downtime-limit": self.downtime}
+        """What is to be set at the source, but for the mode."""
+        wanted = {"max-bandwidth": self.bandwidth, "downtime-limit": self.downtime}
         return {name: value for name, value in wanted.items() if value is not None}
 
     def check(self, *, asks_both: bool) -> None:

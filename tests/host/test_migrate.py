@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -186,13 +188,16 @@ def test_a_source_that_is_gone_when_the_vm_has_come_is_no_loss(source: FakeMovin
 def test_a_destination_is_told_before_the_source(source: FakeMoving, destination: FakeMoving) -> None:
     order: list[str] = []
     source.on_migrate = in_turn(lambda: order.append("migrate"), lambda: comes(destination), lambda: goes(source))
-    destination.on_listen = lambda: order.append("listen")
+    switched: list[str] = []
+    destination.on_listen = in_turn(
+        lambda: order.append("listen"), lambda: switched.extend(name for name, on in destination.switched.items() if on)
+    )
     outcome = move(source, destination)
     assert order == ["listen", "migrate"]
     assert outcome.text("web1") == "web1 runs on the destination: it stood still for 7 ms"
     assert destination.said("migrate-incoming")[0]["exit-on-error"] is False
-    assert destination.switched["return-path"]
-    assert destination.switched["events"]
+    assert switched == ["events", "return-path"]
+    assert not any(destination.switched.values())  # as it was
 
 
 def test_the_port_that_a_destination_chooses_is_the_one_that_is_gone_to(source: FakeMoving, destination: FakeMoving) -> None:
@@ -334,6 +339,36 @@ def test_what_is_set_for_one_migration_is_gone_after_it(source: FakeMoving) -> N
     assert not any(source.switched.values())
 
 
+def test_a_mode_that_an_earlier_migration_left_behind_is_not_that_of_the_next(source: FakeMoving) -> None:
+    source.parameters["mode"] = "cpr-reboot"
+    seen: list[Any] = []
+    source.on_migrate = in_turn(lambda: seen.append(source.parameters["mode"]), lambda: goes(source))
+    move(source)
+    assert seen == ["normal"]
+    assert source.parameters["mode"] == "cpr-reboot"
+
+
+def test_a_vm_whose_file_cannot_be_brought_to_its_disk_runs_on_at_the_source(
+    source: FakeMoving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = tmp_path / "vm"
+    file.write_bytes(b"a VM")
+    assert move(source, to=f"file:{file}").runs is Runs.STORED
+    source.runs("running")
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = move(source, to=f"file:{file}")
+    assert (outcome.runs, outcome.why) == (Runs.SOURCE, f"{file}: No space left on device")
+    assert source.state == "running"
+
+
+def test_a_vm_that_was_paused_is_said_to_be_so_where_nobody_can_be_asked(source: FakeMoving) -> None:
+    source.state = "paused"
+    assert move(source).text("web1").startswith("web1 is on the destination, paused: ")
+
+
 def test_a_qemu_without_channels_is_told_a_uri(tmp_path: Path) -> None:
     with FakeMoving(tmp_path / "old", channels=False) as old:
         old.on_migrate = lambda: goes(old)
@@ -428,3 +463,23 @@ def test_the_verb_prints_where_the_vm_runs_and_says_so_by_its_status(
     source.runs("running")
     assert main(words) == 1
     assert json.loads(capsys.readouterr().out)["runs"] == "source"
+
+
+def test_incoming_waits_no_longer_than_was_said_and_qemu_waits_on(
+    destination: FakeMoving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["incoming", "--qmp", str(destination.path), "--from", "unix:/way", "--timeout", "0.1"]) == 1
+    said = capsys.readouterr().err
+    assert "it was not over after 0.1 s" in said
+    assert "waits on; cure: begin at the source" in said
+
+
+def test_incoming_puts_back_what_was_set_for_the_vm_that_has_come(
+    destination: FakeMoving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    destination.on_listen = lambda: destination.then.extend([lambda: None, lambda: comes(destination)])
+    words = ["incoming", "--qmp", str(destination.path), "--from", "file:/vm", "--mode", "cpr-reboot", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == "destination"
+    assert destination.parameters["mode"] == "normal"
+    assert {"mode": "cpr-reboot"} in destination.said("migrate-set-parameters")

@@ -13,7 +13,7 @@ import pytest
 
 from host_agent.__main__ import main
 from host_agent.errors import HostError
-from host_agent.qemu import migrate, migration_destination, migration_source
+from host_agent.qemu import migration_course, migration_destination, migration_source
 from host_agent.qemu.migrate import between
 from host_agent.qemu.migration_channel import MigMode
 from host_agent.qemu.migration_follow import Impatient, Patience
@@ -47,7 +47,7 @@ def destination(tmp_path: Path) -> Iterator[FakeMoving]:
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who are waited for in vain are so for a moment."""
     for module, name in (
-        (migrate, "ARRIVAL_SECONDS"), (migrate, "FAILURE_SECONDS"), (migration_source, "CANCEL_SECONDS"),
+        (migration_course, "ARRIVAL_SECONDS"), (migration_course, "FAILURE_SECONDS"), (migration_source, "CANCEL_SECONDS"),
         (migration_source, "_BACK_SECONDS"), (migration_destination, "_LOOK_SECONDS"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, 0.2)

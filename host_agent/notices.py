@@ -74,6 +74,8 @@ class Settlement(NamedTuple):
 
     def knowing(self, items: list[ItemResult]) -> Settlement:
         """The same, with what was reported of *items* since."""
+        if not items:
+            return self
         return self._replace(reported=tuple(({i.item: i for i in self.reported} | {i.item: i for i in items}).values()))
 
 

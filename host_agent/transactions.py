@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.errors import LedgerDamaged, shown
 from host_agent.ledger_file import open_file
@@ -15,6 +15,8 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+_BEGIN: Final = "BEGIN IMMEDIATE"
 
 
 class Transactions:
@@ -28,12 +30,18 @@ class Transactions:
 
     def do(self, statement: str, values: tuple[Any, ...]) -> None:
         """Write, with a row of values."""
-        self.do_all(statement, (values,))
+        try:
+            if not self._db.in_transaction:
+                self._db.execute(_BEGIN)
+            self._db.execute(statement, values)
+        except sqlite3.Error as exc:
+            raise trouble(self.path, exc) from exc
 
     def do_all(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Write, once with each of the rows."""
-        self.begin()
         try:
+            if not self._db.in_transaction:
+                self._db.execute(_BEGIN)
             self._db.executemany(statement, rows)
         except sqlite3.Error as exc:
             raise trouble(self.path, exc) from exc
@@ -48,7 +56,7 @@ class Transactions:
     def begin(self) -> None:
         """From now on nobody else writes, until the next commit."""
         if not self.in_transaction:
-            self.read("BEGIN IMMEDIATE")
+            self.read(_BEGIN)
 
     def commit(self) -> None:
         """Put what was written on record."""

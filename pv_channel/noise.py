@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from pv_channel.digest import hmac_sha256, sha256
+from pv_channel.digest import hkdf_sha256, sha256
 from pv_channel.errors import LocalError, NotAuthenticated
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ class CipherState:
 
 def hkdf(chaining_key: bytes, input_key_material: bytes) -> tuple[bytes, bytes]:
     """HKDF with two outputs (section 4.3)."""
-    temp_key = hmac_sha256(chaining_key, input_key_material)
-    output1 = hmac_sha256(temp_key, b"\x01")
-    return output1, hmac_sha256(temp_key, output1 + b"\x02")
+    return hkdf_sha256(chaining_key, input_key_material)
 
 
 class SymmetricState:

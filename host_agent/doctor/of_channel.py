@@ -159,7 +159,7 @@ DIAGNOSES: Final = (
     Diagnosis(
         "no-channel-configured", Layer.CHANNEL,
         "the domain has no channel of our name",
-        f"in the VM's configuration: {_ENTRY} (README.md has it for libvirt), and create it anew",
+        f"now: pv-host-agent plug {{domain}}; for good: in the VM's configuration {_ENTRY} (README.md has it for libvirt)",
         _none_configured, _BEYOND,
     ),
     Diagnosis(

@@ -17,6 +17,8 @@ import pytest
 
 from host_agent.discovery import Discovery, survey
 from host_agent.endpoint import Domain, Endpoint
+from host_agent.errors import HostError
+from host_agent.qemu.hotplug_nodes import NewConsole, Place, begin_closing, remove, stay_open, used, write
 from host_agent.xenstore.client import Client
 from host_agent.xenstore.errors import Again, Exists, Invalid, Lost, NoEntry, Refused
 from host_agent.xenstore.wire import Event, Operation, Permission
@@ -299,5 +301,44 @@ def test_a_daemon_that_is_killed_is_a_trouble_and_nothing_is_forgotten(daemon: D
         assert len(found.endpoints) == 2
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+    daemon.ask(story)
+
+
+async def tree(store: Client, path: str = "/") -> dict[str, tuple[bytes, list[Permission]]]:
+    """All nodes below *path*."""
+    found: dict[str, tuple[bytes, list[Permission]]] = {}
+    for name in await store.directory(path):
+        child = f"{path.rstrip('/')}/{name}"
+        found |= {child: (await store.read(child), await store.permissions(child)), **await tree(store, child)}
+    return found
+
+
+def test_a_plugged_channels_nodes_come_at_once_with_their_owners_and_go_without_a_trace(daemon: Daemon) -> None:
+    async def story(store: Client) -> None:
+        await create(store, 7)
+        await store.mkdir("/local/domain/0/backend/console")
+        before = await tree(store)
+        place = Place(7, 3)
+        console = NewConsole(place, "org.example.third", "socket", "libxl-channel3", "/run/third.sock")
+        await write(store, console)
+        guests, qemus = [Permission("n", 7), Permission("r", 0)], [Permission("n", 0), Permission("r", 7)]
+        nodes = await tree(store)
+        assert nodes[place.frontend] == (b"", guests)
+        assert nodes[f"{place.frontend}/state"] == (b"1", guests)
+        assert nodes[f"{place.frontend}/output"] == (b"chardev:libxl-channel3", qemus)
+        assert nodes[f"{place.backend}/path"] == (b"/run/third.sock", qemus)
+        assert nodes[f"{place.libxl}/path"] == (b"/run/third.sock", [Permission("n", 0)])
+        assert {path: node for path, node in nodes.items() if path in before} == before
+        assert await used(store, 7) == {1, 2, 3}
+        with pytest.raises(HostError, match="is there already"):
+            await write(store, console)
+        await begin_closing(store, place)
+        assert await stay_open(store, place, "1", "1")
+        assert not await stay_open(store, place, "1", "1")
+        assert await tree(store) == nodes
+        await remove(store, place)
+        assert await tree(store) == before
+        await remove(store, place)  # a second time is no error
 
     daemon.ask(story)

@@ -51,6 +51,12 @@ cow=/var/lib/lab/{name}.cow
 truncate --size "$(blockdev --getsize64 /dev/vdb)" $cow
 """
 
+#: A domain that migrated has printed into a log of its own; what the next one prints is to come after that.
+_JOIN_CONSOLES = """
+cd /var/log/xen/console
+[ ! -e guest-{name}--incoming.log ] || {{ cat guest-{name}--incoming.log >>guest-{name}.log; rm guest-{name}--incoming.log; }}
+"""
+
 #: The disk of {other}, which does not run, as it lies.
 _COPY_DISK = """
 set -e
@@ -138,6 +144,7 @@ class Guest:
             if channel.path:
                 self._dom0.run(f'mkdir -p -m 0700 "$(dirname {channel.path})"')
         self._dom0.put(f"/root/{self.name}.cfg", self.config.text())
+        self._dom0.run(_JOIN_CONSOLES.format(name=self.name))
         self._printed_before = len(self._dom0.guest_console(self.name))
         with step(self._progress, f"xl create {self.name} ({self.config.kind})"):
             self._dom0.run(f"xl create /root/{self.name}.cfg")

@@ -72,8 +72,8 @@ class Whereabouts:
             return self._by_its_name(wanted, named, domain)
         if domain is not None:
             return Nowhere(
-                f"domain {printable(domain.name, 100)} ({domain.domid}) runs without a channel {self._channel}:"
-                f" plug one in (pv-host-agent plug {printable(domain.name, 100)}), or add one to its configuration ({DROPPED_ENTRY})"
+                f"domain {printable(domain.name, 100)} ({domain.domid}) runs without a channel {self._channel}: plug one in"
+                f" (pv-host-agent plug {printable(domain.name, 100)}), or add one to its configuration ({DROPPED_ENTRY})"
             )
         of_whom = f"no running domain has {_asked(wanted)}, and " if self._xen else ""
         return Nowhere(f"{of_whom}no such socket: {printable(wanted.name, 100)}.sock; the VM is off or restarting", wrong=False)

@@ -30,7 +30,7 @@ def describe(verb: ArgumentParser) -> None:
     options.vm(verb)
     verb.add_argument("--name", default=CHANNEL_NAME, metavar="NAME", help="the channel's name (default: %(default)s)")
     place = verb.add_mutually_exclusive_group()
-    usual = "where QEMU makes the socket, a path that only root can write to (default: /run/pv-channel/VM.sock, or VM.NAME.sock)"
+    usual = "where QEMU makes the socket, where only root can write (default: /run/pv-channel/VM.sock, or VM.NAME.sock)"
     place.add_argument("--path", type=Path, metavar="SOCKET", help=usual)
     place.add_argument("--pty", action="store_true", help="a terminal instead of a socket; QEMU chooses which")
     how_long = "undo it where the guest has not taken it up after S seconds (default: %(default)g)"

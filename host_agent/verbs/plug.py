@@ -23,9 +23,9 @@ WAIT_SECONDS: Final = 30.0
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     verb.description = (
-        "Add a channel to a running VM, as libxl would have made it: QEMU's end, the nodes in xenstore, and both drivers connected."
-        " Where any of that fails, or this command is ended, all of it is undone. The VM needs a QEMU, which PV and PVH guests"
-        " have that were created with any channel. 'serve' finds the channel by itself; the guest's agent is started by udev."
+        "Add a channel to a running VM, as libxl would have made it: QEMU's end, the nodes in xenstore, both drivers connected."
+        " Where any of that fails, or this command is ended, all of it is undone. The VM needs a QEMU, which a PV or PVH guest"
+        " has that was created with any channel. 'serve' finds the channel by itself; the guest's agent is started by udev."
     )
     options.vm(verb)
     verb.add_argument("--name", default=CHANNEL_NAME, metavar="NAME", help="the channel's name (default: %(default)s)")

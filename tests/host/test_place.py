@@ -69,7 +69,8 @@ def test_a_channel_is_news_once_and_again_when_it_is_another(vm: Vm) -> None:
 
 def test_a_domain_without_a_channel_is_news_only_once_it_has_had_time_to_be_given_one(vm: Vm) -> None:
     told = []
-    for at, look in ((0.0, OFF), (20.0, CLAIMED), (29.9, CLAIMED), (30.0, CLAIMED), (31.0, OFF), (41.0, CLAIMED), (50.0, CLAIMED)):
+    looks = ((0.0, OFF), (20.0, CLAIMED), (29.9, CLAIMED), (30.0, CLAIMED), (31.0, OFF), (41.0, CLAIMED), (50.0, CLAIMED))
+    for at, look in looks:
         vm.place.found(look, at)
         told.append(vm.place.is_nowhere(at))
     assert told == [False, False, False, True, False, False, False]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.row import Row, paired
-from host_agent import overview
-from host_agent.ledger import Ledger
-from host_agent.ledger_schema import FILE_NAME
-from host_agent.status import View
-from host_agent.table import plain
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.schema import FILE_NAME
+from host_agent.views import overview
+from host_agent.views.status import View
+from host_agent.views.table import plain
 from pv_channel.messages import Facts, ItemResult, Outcome, Result
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.row import Row
-from host_agent.conversation import Conversation
-from host_agent.document_file import Wanted
-from host_agent.drive import Batch, Drive
+from host_agent.documents.document_file import Wanted
 from host_agent.keys import Identity
-from host_agent.ledger import Ledger
-from host_agent.notices import Notice, What
+from host_agent.ledger.ledger import Ledger
+from host_agent.talk.conversation import Conversation
+from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.notices import Notice, What
 from pv_channel import CHANNEL_NAME
 from pv_channel.document import from_values
 from pv_channel.messages import Hello, ItemResult, Outcome, Ping, Pong, Provision, Result

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from fuzz.seeds import AUTHORITY, CERTIFICATE, DOCUMENTS, PRIVATE_KEY, SSH_KEY, armour, host_certificate
-from host_agent import ledger_entry
-from host_agent.ledger_entry import BadEntry, Entry
+from host_agent.ledger import entry as ledger_entry
+from host_agent.ledger.entry import BadEntry, Entry
 from host_agent.qemu import vmstate_stream
 from host_agent.qemu.vmstate_stream import BadBundle, Part
 from host_agent.xenstore import wire

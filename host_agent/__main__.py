@@ -49,7 +49,7 @@ def _log(*, verbose: bool) -> None:
 
 
 def _journal() -> logging.Handler | None:
-    from host_agent.journal import Journal, stderr_is_journal
+    from host_agent.log.journal import Journal, stderr_is_journal
 
     if not stderr_is_journal(os.environ["JOURNAL_STREAM"]):  # redirected since
         return None

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent.channel import shared_files
+from host_agent.channels.name import shared_files
 from host_agent.errors import BadFile, shown
 from host_agent.files import PRIVATE_DIRECTORY, PUBLIC_FILE, write_whole
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from host_agent.happenings import Happening, noted
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
+from host_agent.log.happenings import Happening, noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from host_agent.drive import Batch
     from host_agent.sd_notify import Notifier
+    from host_agent.talk.drive import Batch
 
 log = logging.getLogger("pv-host-agent")
 

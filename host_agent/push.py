@@ -6,16 +6,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from host_agent.answer import item_values, result_values, why
-from host_agent.backoff import Backoff
-from host_agent.connect import open_stream
-from host_agent.conversation import Conversation
-from host_agent.drive import Batch, Drive
+from host_agent.channels.connect import open_stream
+from host_agent.channels.peer import SQUATTED
 from host_agent.errors import Unreachable, shown
-from host_agent.notices import GOOD, Notice, What
-from host_agent.peer import SQUATTED
-from host_agent.silence import seen, to_look_at
-from host_agent.timing import DEFAULT, Timing
+from host_agent.talk.answer import item_values, result_values, why
+from host_agent.talk.backoff import Backoff
+from host_agent.talk.conversation import Conversation
+from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.notices import GOOD, Notice, What
+from host_agent.talk.silence import seen, to_look_at
+from host_agent.talk.timing import DEFAULT, Timing
 from host_agent.who import operator
 from pv_channel.planned import problem
 from pv_channel.planned import values as planned_values
@@ -24,11 +24,11 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from host_agent.document_file import Wanted
-    from host_agent.endpoint import Endpoint
+    from host_agent.channels.endpoint import Endpoint
+    from host_agent.documents.document_file import Wanted
     from host_agent.keys import Identity
-    from host_agent.ledger import Ledger
-    from host_agent.notices import Settlement
+    from host_agent.ledger.ledger import Ledger
+    from host_agent.talk.notices import Settlement
     from pv_channel.messages import Planned
 
 #: Kinds of `Unreachable` that waiting does not cure.

@@ -6,14 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from host_agent import who
-from host_agent.standing import State
+from host_agent.ledger.standing import State
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from host_agent.ledger import Ledger
-    from host_agent.verdict import Stands
+    from host_agent.ledger.ledger import Ledger
+    from host_agent.views.verdict import Stands
 
 _NAME: Final = 200
 

@@ -7,31 +7,31 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from host_agent.backoff import Backoff
-from host_agent.conversation import Conversation
-from host_agent.drive import Batch, Drive
+from host_agent.channels.peer import SQUATTED
+from host_agent.channels.place import News, Place
+from host_agent.channels.whereabouts import Nowhere
 from host_agent.errors import LedgerTrouble, Unreachable, shown
-from host_agent.happenings import Happening
-from host_agent.notices import What
-from host_agent.peer import SQUATTED
-from host_agent.place import News, Place
-from host_agent.silence import Silence
-from host_agent.standing import Moment, State
-from host_agent.teller import Teller
-from host_agent.telling import telling
-from host_agent.whereabouts import Nowhere
+from host_agent.ledger.standing import Moment, State
+from host_agent.log.happenings import Happening
+from host_agent.log.teller import Teller
+from host_agent.log.telling import telling
+from host_agent.talk.backoff import Backoff
+from host_agent.talk.conversation import Conversation
+from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.notices import What
+from host_agent.talk.silence import Silence
 from host_agent.who import SERVICE
 from pv_channel.states import State as End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from host_agent.document_file import Wanted
-    from host_agent.endpoint import Endpoint
+    from host_agent.channels.endpoint import Endpoint
+    from host_agent.documents.document_file import Wanted
     from host_agent.keys import Identity
-    from host_agent.ledger import Ledger
-    from host_agent.notices import Notice
-    from host_agent.timing import Timing
+    from host_agent.ledger.ledger import Ledger
+    from host_agent.talk.notices import Notice
+    from host_agent.talk.timing import Timing
 
 
 class Dom0(NamedTuple):

@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from host_agent import announce
-from host_agent.drive import Batch
+from host_agent.documents.inventory import Inventory
 from host_agent.errors import BadFile, LedgerTrouble
-from host_agent.happenings import Happening, noted
-from host_agent.inventory import Inventory
+from host_agent.ledger.set_aside import mend
+from host_agent.ledger.standing import State
+from host_agent.log import announce
+from host_agent.log.happenings import Happening, noted
 from host_agent.pulse import Pulse
 from host_agent.sd_notify import Notifier
 from host_agent.served import Dom0, Served
-from host_agent.set_aside import mend
-from host_agent.standing import State
 from host_agent.summary import Summary
-from host_agent.timing import DEFAULT, Timing
+from host_agent.talk.drive import Batch
+from host_agent.talk.timing import DEFAULT, Timing
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-    from host_agent.document_file import Wanted
+    from host_agent.channels.sources import Sources
+    from host_agent.documents.document_file import Wanted
     from host_agent.errors import LedgerDamaged
     from host_agent.keys import Identity
-    from host_agent.ledger import Ledger
-    from host_agent.sources import Sources
+    from host_agent.ledger.ledger import Ledger
 
 log = logging.getLogger("pv-host-agent")
 

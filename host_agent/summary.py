@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from host_agent.errors import LedgerTrouble
-from host_agent.standing import State
+from host_agent.ledger.standing import State
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from host_agent.ledger import Ledger
+    from host_agent.ledger.ledger import Ledger
 
 
 class Summary:

@@ -10,11 +10,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host_agent import keys
+from host_agent.channels.processes import PROC, Process, holders
 from host_agent.doctor.evidence import Dom0
 from host_agent.errors import BadFile, shown
 from host_agent.files import others_may_use, others_may_write
-from host_agent.ledger_schema import BUSY_SECONDS, FILE_NAME, trouble
-from host_agent.processes import PROC, Process, holders
+from host_agent.ledger.schema import BUSY_SECONDS, FILE_NAME, trouble
 from host_agent.serve_lock import NAME as LOCK
 
 if TYPE_CHECKING:

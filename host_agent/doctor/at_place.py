@@ -7,18 +7,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent import sockets
+from host_agent.channels import sockets
+from host_agent.channels.ends import Ends, ends
+from host_agent.channels.peer import check_socket_file, expected
 from host_agent.doctor.at_host import without_cure
-from host_agent.ends import Ends, ends
 from host_agent.errors import BadFile, Unreachable
 from host_agent.files import others_may_write
-from host_agent.peer import check_socket_file, expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from host_agent.channels.endpoint import Domain
     from host_agent.doctor.at_host import Where
-    from host_agent.endpoint import Domain
 
 #: A QEMU takes what is sent to it within a moment; what still waits after this waits for its guest.
 SETTLE_SECONDS: Final = 0.5

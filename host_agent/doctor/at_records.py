@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from host_agent.doctor.evidence import Record
+from host_agent.documents.inventory import Inventory
 from host_agent.errors import BadFile, LedgerTrouble
-from host_agent.inventory import Inventory
-from host_agent.ledger_schema import FILE_NAME
-from host_agent.notices import GOOD
-from host_agent.standing import State
-from host_agent.status import View
+from host_agent.ledger.schema import FILE_NAME
+from host_agent.ledger.standing import State
+from host_agent.talk.notices import GOOD
+from host_agent.views.status import View
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from host_agent.document_file import Wanted
+    from host_agent.documents.document_file import Wanted
 
 
 class Documents(NamedTuple):

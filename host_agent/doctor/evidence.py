@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from host_agent.channels import path_of
+from host_agent.channels.listing import path_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from host_agent.endpoint import Domain
-    from host_agent.ends import Ends
-    from host_agent.processes import Process
-    from host_agent.toolstack import Console
+    from host_agent.channels.endpoint import Domain
+    from host_agent.channels.ends import Ends
+    from host_agent.channels.processes import Process
+    from host_agent.channels.toolstack import Console
 
 
 class Dom0(NamedTuple):

@@ -9,8 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host_agent.channels import path_of
-from host_agent.discovery import survey
+from host_agent.channels.discovery import survey
+from host_agent.channels.listing import path_of
+from host_agent.channels.processes import process
 from host_agent.doctor.at_host import Where, look_at_host
 from host_agent.doctor.at_place import directory_trouble, named_sockets, settled_ends, squatted
 from host_agent.doctor.at_records import Records, read_documents, read_records
@@ -19,17 +20,16 @@ from host_agent.doctor.paused import paused
 from host_agent.doctor.qemu import qemu_of
 from host_agent.doctor.subjects import Subject, concern, meant, subjects
 from host_agent.errors import HostError, shown
-from host_agent.processes import process
 from pv_channel.greeting import NO_UUID, uuid_text
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from host_agent.discovery import Survey
-    from host_agent.endpoint import Domain
-    from host_agent.ends import Ends
-    from host_agent.toolstack import Console
+    from host_agent.channels.discovery import Survey
+    from host_agent.channels.endpoint import Domain
+    from host_agent.channels.ends import Ends
+    from host_agent.channels.toolstack import Console
 
 
 def gather(where: Where, vm: str | None, tell: Callable[[str], None]) -> Evidence:

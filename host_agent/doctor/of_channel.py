@@ -7,12 +7,12 @@ import re
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final
 
-from host_agent.channels import path_of
+from host_agent.channels.listing import path_of
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen, beyond
 
 if TYPE_CHECKING:
+    from host_agent.channels.toolstack import Console
     from host_agent.doctor.evidence import Case, Chardev
-    from host_agent.toolstack import Console
 
 #: The kernel's driver takes the last digit of a console's id, and has eight terminals, one of which is the primary console's.
 MAX_CONSOLE: Final = 9

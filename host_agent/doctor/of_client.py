@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen
 
 if TYPE_CHECKING:
+    from host_agent.channels.processes import Process
     from host_agent.doctor.evidence import Case
-    from host_agent.processes import Process
 
 
 def _someone_else(case: Case) -> Seen | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen
 from host_agent.errors import shown
-from host_agent.standing import State
+from host_agent.ledger.standing import State
 
 if TYPE_CHECKING:
     from host_agent.doctor.evidence import Case

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from host_agent.channels import state_word
+from host_agent.channels.listing import state_word
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen
-from host_agent.standing import State
-from host_agent.timing import DEFAULT
+from host_agent.ledger.standing import State
+from host_agent.talk.timing import DEFAULT
 
 if TYPE_CHECKING:
     from host_agent.doctor.evidence import Case

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen
-from host_agent.notices import GOOD
-from host_agent.standing import State
+from host_agent.ledger.standing import State
+from host_agent.talk.notices import GOOD
 
 if TYPE_CHECKING:
     from host_agent.doctor.evidence import Case

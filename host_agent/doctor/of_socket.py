@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent.connect import MAX_SOCKET_PATH_BYTES
+from host_agent.channels.connect import MAX_SOCKET_PATH_BYTES
+from host_agent.channels.ends import NOTHING, OTHER, SOCKET, TERMINAL, Listener
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen, beyond
-from host_agent.ends import NOTHING, OTHER, SOCKET, TERMINAL, Listener
 from host_agent.errors import shown
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from host_agent.doctor.evidence import Chardev, Qemu
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from host_agent.processes import Process
+    from host_agent.channels.processes import Process
 
 #: What libxl calls the ends of channels (libxl_dm.c); it has other chardevs for itself.
 _CHANNEL: Final = "libxl-channel"

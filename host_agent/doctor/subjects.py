@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from host_agent.errors import HostError
-from host_agent.standing import State
+from host_agent.ledger.standing import State
 from pv_channel.errors import LocalError
 from pv_channel.greeting import NO_UUID, uuid_bytes, uuid_text
 from pv_channel.text import printable
@@ -14,10 +14,10 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
-    from host_agent.discovery import Survey
+    from host_agent.channels.discovery import Survey
+    from host_agent.channels.endpoint import Domain
     from host_agent.doctor.at_records import Documents, Recorded, Records
-    from host_agent.document_file import Wanted
-    from host_agent.endpoint import Domain
+    from host_agent.documents.document_file import Wanted
 
 Of = TypeVar("Of")
 

@@ -23,9 +23,9 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from host_agent.endpoint import Domain
+    from host_agent.channels.endpoint import Domain
+    from host_agent.channels.toolstack import Console
     from host_agent.qemu.hotplug_session import Places, Session
-    from host_agent.toolstack import Console
 
 #: QEMU takes a console up within milliseconds, or refuses it for good and says so in its log alone.
 TAKEN_SECONDS: Final = 10.0

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent.ends import NOTHING, SOCKET, ends
+from host_agent.channels.ends import NOTHING, SOCKET, ends
+from host_agent.channels.toolstack import wrong_with
 from host_agent.errors import HostError, shown
 from host_agent.files import PRIVATE_DIRECTORY, others_may_write
 from host_agent.install import SOCKETS
 from host_agent.qemu.hotplug_chardev import PREFIX
-from host_agent.toolstack import wrong_with
 from pv_channel import CHANNEL_NAME
 from pv_channel.errors import LocalError
 from pv_channel.greeting import channel_name, uuid_text
@@ -22,8 +22,8 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from host_agent.endpoint import Domain
-    from host_agent.toolstack import Console
+    from host_agent.channels.endpoint import Domain
+    from host_agent.channels.toolstack import Console
 
 #: Linux has terminals for so many channels, and takes only the last digit of a console's id.
 MAX_CHANNELS: Final = 7

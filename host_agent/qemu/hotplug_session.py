@@ -6,21 +6,21 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from host_agent.discovery import survey
+from host_agent.channels.discovery import survey
+from host_agent.channels.toolstack import consoles_of
 from host_agent.qemu.libxl_lock import LIBRARY, RUN_DIRECTORIES, lock_of, socket_of
 from host_agent.qemu.qmp import CONNECT_SECONDS, connect
 from host_agent.qemu.running_vm import check_device_model, named
-from host_agent.toolstack import consoles_of
 from host_agent.xenstore.client import Client, socket_paths
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from host_agent.discovery import Survey
-    from host_agent.endpoint import Domain
+    from host_agent.channels.discovery import Survey
+    from host_agent.channels.endpoint import Domain
+    from host_agent.channels.toolstack import Console
     from host_agent.qemu.qmp import Qmp
-    from host_agent.toolstack import Console
 
 
 class Places(NamedTuple):

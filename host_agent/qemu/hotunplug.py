@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from host_agent.ends import ends
+from host_agent.channels.ends import ends
 from host_agent.errors import HostError
 from host_agent.qemu import hotplug_chardev
 from host_agent.qemu import hotplug_nodes as nodes
@@ -24,10 +24,10 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from host_agent.endpoint import Domain
+    from host_agent.channels.endpoint import Domain
+    from host_agent.channels.toolstack import Console
     from host_agent.qemu.hotplug_session import Places, Session
     from host_agent.qemu.qmp import Qmp
-    from host_agent.toolstack import Console
 
 _ID: Final = re.compile(r"[1-9][0-9]?", re.ASCII)
 _OUTPUT: Final = re.compile(rf"chardev:({PREFIX}[0-9]{{1,5}})", re.ASCII)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from host_agent import ledger_entry, ledger_travel
 from host_agent.errors import HostError
-from host_agent.ledger_schema import FILE_NAME
-from host_agent.ledger_travel import Manner, NotMet
+from host_agent.ledger import entry as ledger_entry
+from host_agent.ledger import travel as ledger_travel
+from host_agent.ledger.schema import FILE_NAME
+from host_agent.ledger.travel import Manner, NotMet
 from pv_channel.text import printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from host_agent import processes
+from host_agent.channels import processes
 from host_agent.errors import HostError, shown
 from host_agent.qemu import capabilities
 from host_agent.qemu.migration_status import Status

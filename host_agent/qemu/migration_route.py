@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from host_agent.documents.text_file import text_of
 from host_agent.errors import BadFile, shown
 from host_agent.qemu import migration_channel, migration_uri
 from host_agent.qemu.migration_address import (
@@ -19,7 +20,6 @@ from host_agent.qemu.migration_address import (
     MigrationExecCommand,
 )
 from host_agent.qemu.migration_channel import MigrationChannelType
-from host_agent.text_file import text_of
 from pv_channel.text import printable
 
 if TYPE_CHECKING:

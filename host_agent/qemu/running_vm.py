@@ -14,7 +14,7 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from host_agent.endpoint import Domain
+    from host_agent.channels.endpoint import Domain
     from host_agent.xenstore.client import Client
 
 

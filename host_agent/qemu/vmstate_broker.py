@@ -10,8 +10,9 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from host_agent import ledger_entry, ledger_travel
-from host_agent.ledger_travel import NotMet
+from host_agent.ledger import entry as ledger_entry
+from host_agent.ledger import travel as ledger_travel
+from host_agent.ledger.travel import NotMet
 from host_agent.qemu.bus import connect
 from host_agent.qemu.vmstate_peers import LEDGER_ID, MissingHelper, peers
 from host_agent.qemu.vmstate_stream import BadBundle, Part
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from host_agent.ledger_travel import Manner
+    from host_agent.ledger.travel import Manner
     from host_agent.qemu.vmstate_peers import Peer
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from host_agent import ledger_entry
 from host_agent.errors import HostError
+from host_agent.ledger import entry as ledger_entry
 from host_agent.qemu.bus import ANSWER_SECONDS, connect
 from host_agent.qemu.vmstate import INTERFACE, PATH
 from host_agent.qemu.vmstate_stream import MAX_STATE_BYTES, Part, check_id, check_ids

@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from host_agent.standing import Moment
+from host_agent.ledger.standing import Moment
 
 if TYPE_CHECKING:
     from host_agent.timeline.runs import Run, Step

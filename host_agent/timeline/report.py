@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from host_agent.standing import Moment
+from host_agent.ledger.standing import Moment
 from host_agent.timeline.durations import spoken
 from host_agent.timeline.runs import clock
 from host_agent.timeline.scale import is_work, scale_of

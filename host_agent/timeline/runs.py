@@ -8,13 +8,13 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from host_agent.errors import HostError
-from host_agent.ledger_schema import MOMENTS_KEPT, RUNS_KEPT
-from host_agent.standing import Moment
+from host_agent.ledger.schema import MOMENTS_KEPT, RUNS_KEPT
+from host_agent.ledger.standing import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from host_agent.status import View
+    from host_agent.views.status import View
 
 #: With these the guest has said what it is now.
 _ENDS: Final = (Moment.ANSWERED, Moment.IN_FORCE)

@@ -7,7 +7,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from host_agent.standing import Moment
+from host_agent.ledger.standing import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from host_agent.notices import DEGRADED, GOOD
-from host_agent.standing import Moment
+from host_agent.ledger.standing import Moment
+from host_agent.talk.notices import DEGRADED, GOOD
 from host_agent.timeline.bars import LOST, UNDER_WAY, Lane
 from pv_channel.messages import Outcome
 

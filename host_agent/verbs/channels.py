@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from host_agent.channels import HEADER, channel_values, channels, row_of
-from host_agent.table import show
+from host_agent.channels.listing import HEADER, channel_values, channels, row_of
 from host_agent.verbs import options
+from host_agent.views.table import show
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -30,7 +30,7 @@ def run(arguments: Namespace) -> int:
     """One look at xenstore and at the sockets; for root."""
     import asyncio
 
-    from host_agent.discovery import survey
+    from host_agent.channels.discovery import survey
     from host_agent.xenstore.client import socket_paths
 
     found = channels(asyncio.run(survey(socket_paths())), arguments.channel)

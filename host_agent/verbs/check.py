@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable, Iterator
 
-    from host_agent.check import Verdict
-    from host_agent.layers import Choice
+    from host_agent.documents.check import Verdict
+    from host_agent.documents.layers import Choice
 
 #: How often a long check says how far it is.
 _SAID_EVERY: Final = 2.0
@@ -38,7 +38,7 @@ def describe(verb: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """One line per file: what is wrong with it, or that it is good."""
-    from host_agent.check import check_all, check_files
+    from host_agent.documents.check import check_all, check_files
 
     choice = options.layers_by(arguments)
     if arguments.merged:
@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> int:
 
 def _show_all(verdicts: list[Verdict], documents: Path) -> None:
     """Each fault once, and the sum."""
-    from host_agent.faults import Faults
+    from host_agent.documents.faults import Faults
 
     faults, shared = Faults(), [verdict for verdict in verdicts if verdict.is_shared]
     for verdict in verdicts:
@@ -81,9 +81,9 @@ def _merged(arguments: Namespace, choice: Choice) -> int:
     if len(arguments.files) != 1:
         print("pv-host-agent check: --merged takes one FILE", file=sys.stderr)
         return 2
-    from host_agent.document_file import stack_of
-    from host_agent.text_file import text_of
-    from host_agent.yaml_text import dump
+    from host_agent.documents.document_file import stack_of
+    from host_agent.documents.text_file import text_of
+    from host_agent.documents.yaml_text import dump
 
     path = arguments.files[0]
     fields = list(stack_of(text_of(path), path, choice.layers(path)).fields())

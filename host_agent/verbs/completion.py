@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from host_agent import completion
 
     if arguments.vms:
-        from host_agent.status import View
+        from host_agent.views.status import View
 
         with View(arguments.state) as view:
             names = [vm["vm"] for vm in view.all()]

@@ -40,11 +40,11 @@ def run(arguments: Namespace) -> int:
     if arguments.list:
         return _list(as_json=arguments.json)
 
+    from host_agent.channels.sockets import LIBVIRT
     from host_agent.doctor.at_host import Where
     from host_agent.doctor.examine import examine
     from host_agent.doctor.gather import gather
     from host_agent.doctor.report import nothing_wrong, text_of, values_of
-    from host_agent.sockets import LIBVIRT
     from host_agent.xenstore.client import socket_paths
 
     sockets = tuple(arguments.sockets or (options.ROOT / SOCKETS,))

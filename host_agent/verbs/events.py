@@ -7,14 +7,14 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from host_agent.since import since
 from host_agent.verbs import options
+from host_agent.views.since import since
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable
 
-    from host_agent.chronicle import Entry
+    from host_agent.views.chronicle import Entry
 
 
 def describe(verb: ArgumentParser) -> None:
@@ -35,9 +35,9 @@ def describe(verb: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """What is on record, and with ``--follow`` what is added to it."""
-    from host_agent.chronicle import Chronicle
-    from host_agent.follow import LOOK_EVERY_SECONDS, Follow
-    from host_agent.status import View
+    from host_agent.views.chronicle import Chronicle
+    from host_agent.views.follow import LOOK_EVERY_SECONDS, Follow
+    from host_agent.views.status import View
 
     with View(arguments.state) as view:
         keys = [view.named(vm)["key"] for vm in arguments.vms] if arguments.vms else None

@@ -7,10 +7,10 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from host_agent import who
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 from host_agent.serve_lock import is_served
-from host_agent.status import View
 from host_agent.verbs import options
+from host_agent.views.status import View
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

@@ -27,6 +27,6 @@ def describe(verb: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print them."""
-    from host_agent import known_hosts
+    from host_agent.views import known_hosts
 
     return known_hosts.run(arguments)

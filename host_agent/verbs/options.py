@@ -12,7 +12,7 @@ from host_agent.install import DOCUMENTS, STATE
 from pv_channel import CHANNEL_NAME
 
 if TYPE_CHECKING:
-    from host_agent.layers import Choice
+    from host_agent.documents.layers import Choice
 
 ROOT: Final = Path("/")
 
@@ -30,7 +30,7 @@ def documents(verb: argparse.ArgumentParser) -> None:
 
 def layers_by(arguments: argparse.Namespace) -> Choice:
     """What lies below a file, by ``--documents``: given, it is for every file, else for those that lie in the default one."""
-    from host_agent.layers import Choice
+    from host_agent.documents.layers import Choice
 
     given: Path | None = arguments.documents
     return Choice(given or ROOT / DOCUMENTS, everywhere=given is not None)

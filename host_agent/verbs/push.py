@@ -8,17 +8,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent.answer import ITEM_HEADER, item_rows
-from host_agent.channel import claimed
-from host_agent.directory import MAX_NAME
-from host_agent.document_file import read, wanted
-from host_agent.endpoint import Endpoint
+from host_agent.channels.endpoint import Endpoint
+from host_agent.channels.name import claimed
+from host_agent.channels.sockets import SUFFIX
+from host_agent.documents.directory import MAX_NAME
+from host_agent.documents.document_file import read, wanted
 from host_agent.errors import HostError
 from host_agent.keys import identify
-from host_agent.ledger import Ledger
-from host_agent.sockets import SUFFIX
-from host_agent.table import show
+from host_agent.ledger.ledger import Ledger
+from host_agent.talk.answer import ITEM_HEADER, item_rows
 from host_agent.verbs import options
+from host_agent.views.table import show
 from pv_channel.errors import LocalError
 from pv_channel.greeting import uuid_bytes
 from pv_channel.planned import lines
@@ -27,7 +27,7 @@ from pv_channel.text import printable
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from host_agent.document_file import Wanted
+    from host_agent.documents.document_file import Wanted
     from host_agent.push import Ending
 
 #: For a guest to boot, open its channel and apply a document.
@@ -89,8 +89,8 @@ def _endpoint_of(arguments: Namespace, what: Wanted) -> Endpoint:
         return Endpoint(arguments.socket or arguments.pty, is_pty=arguments.pty is not None)
     import asyncio
 
-    from host_agent.discovery import Discovery
-    from host_agent.find_channel import find
+    from host_agent.channels.discovery import Discovery
+    from host_agent.channels.find_channel import find
 
     return asyncio.run(find(what, arguments.channel, Discovery))
 

@@ -11,7 +11,7 @@ from host_agent.verbs import options
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from host_agent.verdict import Stands
+    from host_agent.views.verdict import Stands
 
 
 def describe(verb: ArgumentParser) -> None:
@@ -32,8 +32,8 @@ def describe(verb: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """What was asked for on standard output, what cannot be on standard error."""
     from host_agent import reprovision
-    from host_agent.ledger import Ledger
-    from host_agent.status import View
+    from host_agent.ledger.ledger import Ledger
+    from host_agent.views.status import View
 
     if arguments.all == bool(arguments.vms):
         arguments.wrong_usage("say which: VM, or else --all")

@@ -20,6 +20,6 @@ def describe(verb: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print it."""
-    from host_agent import schema
+    from host_agent.documents import schema
 
     return schema.run(arguments)

@@ -6,16 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent.channel import claimed
+from host_agent.channels.name import claimed
+from host_agent.channels.sockets import LIBVIRT
 from host_agent.install import DOCUMENTS, SOCKETS
 from host_agent.keys import existing, identify
-from host_agent.sockets import LIBVIRT
 from host_agent.verbs import options
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from host_agent.ledger import Ledger
+    from host_agent.ledger.ledger import Ledger
     from host_agent.service import Service
 
 DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
@@ -48,12 +48,12 @@ def run(arguments: Namespace) -> int:
     from functools import partial
 
     from host_agent.at_start import allow_many_files, check_directories
-    from host_agent.discovery import Discovery
-    from host_agent.happenings import Happening, noted
+    from host_agent.channels.discovery import Discovery
+    from host_agent.channels.sources import Sources
+    from host_agent.ledger.set_aside import open_sound
+    from host_agent.log.happenings import Happening, noted
     from host_agent.serve_lock import hold
     from host_agent.service import Service, log
-    from host_agent.set_aside import open_sound
-    from host_agent.sources import Sources
 
     faulthandler.enable()  # where we are when the watchdog aborts us
     channel = claimed(arguments.channel)

@@ -105,7 +105,7 @@ def _save(arguments: Namespace) -> int:
 
 def _load(arguments: Namespace) -> int:
     from host_agent import who
-    from host_agent.ledger_travel import Manner
+    from host_agent.ledger.travel import Manner
     from host_agent.qemu import bundle_file, vmstate_broker
     from host_agent.qemu.until_signalled import run as until_signalled
     from pv_channel.text import printable

@@ -7,12 +7,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from host_agent import overview
 from host_agent.serve_lock import is_served
-from host_agent.status import View
-from host_agent.table import show
 from host_agent.verbs import options
-from host_agent.vm_page import show_vm
+from host_agent.views import overview
+from host_agent.views.status import View
+from host_agent.views.table import show
+from host_agent.views.vm_page import show_vm
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

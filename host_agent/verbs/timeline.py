@@ -38,8 +38,8 @@ def describe(verb: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print it, or draw it."""
-    from host_agent.status import View
     from host_agent.timeline.runs import chosen, runs_of
+    from host_agent.views.status import View
 
     with View(arguments.state) as view:
         runs = runs_of(view, arguments.vm)
@@ -77,7 +77,7 @@ def _list(runs: list[Run], *, as_json: bool) -> None:
 
 
 def _show(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from host_agent.table import show
+    from host_agent.views.table import show
 
     show(header, rows)
 

@@ -13,7 +13,7 @@ from host_agent.verbs import options
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from host_agent.waiting import Ending, Target
+    from host_agent.views.waiting import Ending, Target
 
 #: A guest's first boot on a busy host, and some.
 WAIT_SECONDS: Final = 300.0
@@ -49,7 +49,7 @@ def describe(verb: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Progress on standard error, how it ended on standard output."""
-    from host_agent.waiting import Wait, wait
+    from host_agent.views.waiting import Wait, wait
 
     if arguments.all == bool(arguments.vms or arguments.files):
         arguments.wrong_usage("say which: VM or --file FILE, or else --all")
@@ -68,8 +68,8 @@ def run(arguments: Namespace) -> int:
 
 def show_ending(ending: Ending, *, as_json: bool) -> None:
     """Each VM with what became of it; where all is well and they are many, in one line."""
-    from host_agent.verdict import Verdict
-    from host_agent.waiting import End
+    from host_agent.views.verdict import Verdict
+    from host_agent.views.waiting import End
 
     if as_json:
         options.print_json([vm.values() for vm in ending.vms])
@@ -86,10 +86,10 @@ def show_ending(ending: Ending, *, as_json: bool) -> None:
 
 
 def _targets(arguments: Namespace) -> list[Target]:
-    from host_agent.directory import MAX_NAME
-    from host_agent.document_file import read, wanted
-    from host_agent.verdict import Asked
-    from host_agent.waiting import Target
+    from host_agent.documents.directory import MAX_NAME
+    from host_agent.documents.document_file import read, wanted
+    from host_agent.views.verdict import Asked
+    from host_agent.views.waiting import Target
     from pv_channel.text import printable
 
     choice = options.layers_by(arguments)

@@ -36,8 +36,8 @@ def describe(verb: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Until Ctrl-C, or what was asked for."""
     from host_agent.verbs.wait import show_ending
-    from host_agent.waiting import Target, Wait
-    from host_agent.watching import Watch
+    from host_agent.views.waiting import Target, Wait
+    from host_agent.views.watching import Watch
 
     if arguments.patient and not arguments.until_ready:
         arguments.wrong_usage("--patient is for --until-ready")

@@ -12,8 +12,8 @@ import pytest
 
 from host_agent.cli import parser
 from host_agent.doctor.catalogue import OF_HOST, OF_VM
-from host_agent.happenings import Happening
-from host_agent.standing import State
+from host_agent.ledger.standing import State
+from host_agent.log.happenings import Happening
 from host_agent.verbs import VERBS
 
 if TYPE_CHECKING:

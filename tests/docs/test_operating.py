@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 from host_agent.__main__ import main
 from host_agent.doctor.catalogue import OF_HOST, OF_VM
-from host_agent.ledger import Ledger
-from host_agent.standing import Moment
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.standing import Moment
 from pv_channel import CHANNEL_NAME
 from pv_channel.messages import ItemResult, Outcome, Result
 from tests.docs.test_pages import blocks

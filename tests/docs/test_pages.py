@@ -15,7 +15,7 @@ import yaml
 
 import guest_agent
 import host_agent
-from host_agent.check import check_all
+from host_agent.documents.check import check_all
 from pv_channel import CHANNEL_NAME, registry
 
 TOP = Path(__file__).parents[2]

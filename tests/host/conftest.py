@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 from tests.host.fakes import FakeGuest
 from tests.host.records import Operator
 from tests.host.talk import UUID, Talk

@@ -10,14 +10,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from host_agent.discovery import Discovery
+from host_agent.channels.discovery import Discovery
+from host_agent.channels.sources import Sources
 from host_agent.errors import LedgerTrouble
 from host_agent.keys import Identity
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 from host_agent.service import Service
-from host_agent.sources import Sources
-from host_agent.status import View
-from host_agent.timing import Timing
+from host_agent.talk.timing import Timing
+from host_agent.views.status import View
 from pv_channel.noise import KeyPair
 from tests.host.fakes import CHANNEL
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from host_agent.channels.sources import Follower
     from host_agent.errors import BadFile
-    from host_agent.sources import Follower
     from tests.host.fakes import FakeGuest
 
 #: As the daemon's, but it looks at the directories more often, and loses patience sooner.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from host_agent.document_file import read
+from host_agent.documents.document_file import read
+from host_agent.documents.layers import Layers
 from host_agent.errors import BadFile
-from host_agent.layers import Layers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from host_agent.formats.formats import converted
+from host_agent.documents.formats.formats import converted
 from pv_channel.document import from_values
 
 #: cloud-init's own examples of version 1 ("Networking config Version 1"), and what they mean in version 2.

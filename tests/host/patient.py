@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final, Self
 from host_agent.doctor.at_host import Where
 from host_agent.doctor.examine import examine
 from host_agent.doctor.gather import gather
-from host_agent.document_file import read, wanted
+from host_agent.documents.document_file import read, wanted
 from host_agent.keys import create_host_key
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.standing import State
 from host_agent.serve_lock import hold
-from host_agent.standing import State
 from pv_channel import CHANNEL_NAME
 from pv_channel.messages import ItemResult, Outcome, Result
 from tests.host.fake_device_model import FakeDeviceModel
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from host_agent.doctor.diagnosis import Finding
     from host_agent.doctor.evidence import Evidence
-    from host_agent.document_file import Wanted
-    from host_agent.known import Counted
+    from host_agent.documents.document_file import Wanted
+    from host_agent.ledger.known import Counted
 
 UUID: Final = "0f4c6b1e-6f5b-4a53-9d1b-2f6f0a3c9e01"
 DOMID: Final = 7

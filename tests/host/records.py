@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from host_agent.__main__ import main
-from host_agent.standing import Moment, State
-from host_agent.verdict import Stands
+from host_agent.ledger.standing import Moment, State
+from host_agent.views.verdict import Stands
 from pv_channel.messages import ItemResult, Outcome, Result
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from host_agent.ledger import Ledger
+    from host_agent.ledger.ledger import Ledger
 
 HOSTNAME = ItemResult("hostname", Outcome.APPLIED)
 NETWORK_FAILED = ItemResult("network", Outcome.FAILED, "no-manager", "none is running", ["tail of a log"])

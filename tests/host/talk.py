@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from host_agent.conversation import Conversation
-from host_agent.document_file import Wanted
+from host_agent.documents.document_file import Wanted
 from host_agent.keys import Identity
-from host_agent.status import View
-from host_agent.timing import Timing
+from host_agent.talk.conversation import Conversation
+from host_agent.talk.timing import Timing
+from host_agent.views.status import View
 from pv_channel.document import from_values
 from pv_channel.noise import KeyPair
 from tests.host.fakes import CHANNEL, PLAIN
@@ -17,8 +17,8 @@ from tests.host.fakes import CHANNEL, PLAIN
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from host_agent.ledger import Ledger
-    from host_agent.notices import Notice, What
+    from host_agent.ledger.ledger import Ledger
+    from host_agent.talk.notices import Notice, What
     from tests.host.fakes import FakeGuest
 
 UUID = bytes(range(16))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host_agent.document_file import parse_text
+from host_agent.documents.document_file import parse_text
 from host_agent.errors import BadFile
 from tests.protocol.blocks import read
 

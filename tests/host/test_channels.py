@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from host_agent.__main__ import main
-from host_agent.channels import channel_values, channels, row_of
-from host_agent.discovery import survey
-from host_agent.table import plain
+from host_agent.channels.discovery import survey
+from host_agent.channels.listing import channel_values, channels, row_of
+from host_agent.views.table import plain
 from pv_channel import CHANNEL_NAME
 from tests.host.fake_xenstored import Channel
 from tests.host.patient import DOMID, UUID, Patient

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from host_agent.__main__ import main
-from host_agent.document_file import read
+from host_agent.documents.document_file import read
 from tests.host.etc import ETH0, HASH, Etc
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from host_agent import completion
 from host_agent.__main__ import main
 from host_agent.cli import parser
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 from host_agent.verbs import VERBS
 
 if TYPE_CHECKING:

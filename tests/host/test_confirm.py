@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from host_agent import confirm
-from host_agent.confirm import Looks
-from host_agent.confirmation import Asked, Verdict
+from host_agent.talk import confirm
+from host_agent.talk.confirm import Looks
+from host_agent.talk.confirmation import Asked, Verdict
 from pv_channel.document import from_values
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_the_interpreter_ends_though_a_name_is_still_being_looked_up() -> None:
 
     code = """
 import asyncio, socket, time
-from host_agent import confirm
+from host_agent.talk import confirm
 socket.getaddrinfo = lambda *a, **k: time.sleep(60)
 async def main():
     task = asyncio.create_task(confirm._addresses("slow.example.org", 22))

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.connect import open_stream, unread
-from host_agent.conversation import Conversation
-from host_agent.document_file import Wanted
-from host_agent.drive import Batch, Drive
-from host_agent.endpoint import Endpoint
+from host_agent.channels.connect import open_stream, unread
+from host_agent.channels.endpoint import Endpoint
+from host_agent.documents.document_file import Wanted
 from host_agent.errors import Unreachable
 from host_agent.keys import Identity
-from host_agent.ledger import Ledger
-from host_agent.timing import Timing
+from host_agent.ledger.ledger import Ledger
+from host_agent.talk.conversation import Conversation
+from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.timing import Timing
 from pv_channel.document import from_values
 from pv_channel.greeting import NO_UUID
 from pv_channel.noise import KeyPair

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from host_agent.notices import What
+from host_agent.talk.notices import What
 from pv_channel.greeting import NO_UUID, Refusal
 from pv_channel.line import GUEST_SPEAKS, finish, header
 from pv_channel.messages import Hello, Outcome, Ping, Progress, Provision, Result

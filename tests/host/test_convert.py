@@ -15,12 +15,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from host_agent.__main__ import main
-from host_agent.convert import convert
-from host_agent.document_file import parse_text
+from host_agent.documents.convert import convert
+from host_agent.documents.document_file import parse_text
+from host_agent.documents.formats.formats import converted, recognised
+from host_agent.documents.formats.netmask import mask_of, prefix_length
+from host_agent.documents.yaml_values import parse
 from host_agent.errors import BadFile
-from host_agent.formats.formats import converted, recognised
-from host_agent.formats.netmask import mask_of, prefix_length
-from host_agent.yaml_values import parse
 from pv_channel.document import from_values
 from pv_channel.errors import BadDocument
 from tests.host.damage import damaged

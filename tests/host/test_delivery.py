@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from host_agent.confirmation import Asked, Verdict
-from host_agent.notices import What
+from host_agent.talk.confirmation import Asked, Verdict
+from host_agent.talk.notices import What
 from pv_channel.messages import (
     MAX_CONFIRM_SECONDS,
     Check,

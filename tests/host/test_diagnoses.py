@@ -9,6 +9,10 @@ from typing import Final
 
 import pytest
 
+from host_agent.channels.endpoint import Domain
+from host_agent.channels.ends import SOCKET, Ends, Listener
+from host_agent.channels.processes import Process
+from host_agent.channels.toolstack import Console
 from host_agent.doctor import of_channel, of_host
 from host_agent.doctor.at_host import Where, look_at_host
 from host_agent.doctor.catalogue import OF_HOST, OF_VM
@@ -17,11 +21,7 @@ from host_agent.doctor.evidence import Case, Dom0, Evidence, Qemu, Record
 from host_agent.doctor.examine import examine
 from host_agent.doctor.qemu import qemu_of
 from host_agent.doctor.report import catalogue, catalogue_text, nothing_wrong, text_of, values_of
-from host_agent.endpoint import Domain
-from host_agent.ends import SOCKET, Ends, Listener
-from host_agent.processes import Process
-from host_agent.standing import State
-from host_agent.toolstack import Console
+from host_agent.ledger.standing import State
 from pv_channel import CHANNEL_NAME
 
 PATH: Final = "/run/pv-channel/web1.sock"

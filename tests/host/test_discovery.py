@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import discovery
-from host_agent.discovery import Discovery, survey
-from host_agent.endpoint import Domain, Endpoint
+from host_agent.channels import discovery
+from host_agent.channels.discovery import Discovery, survey
+from host_agent.channels.endpoint import Domain, Endpoint
 from host_agent.errors import HostError
 from host_agent.xenstore.connection import MAX_IN_FLIGHT
 from pv_channel.greeting import NO_UUID, uuid_bytes

@@ -17,10 +17,10 @@ from host_agent.__main__ import main
 from host_agent.doctor.catalogue import OF_HOST, OF_VM
 from host_agent.doctor.report import nothing_wrong, text_of
 from host_agent.errors import HostError
-from host_agent.judgement import refusal_text
-from host_agent.known import Counted
+from host_agent.ledger.known import Counted
+from host_agent.ledger.standing import State
 from host_agent.serve_lock import is_served
-from host_agent.standing import State
+from host_agent.talk.judgement import refusal_text
 from pv_channel import CHANNEL_NAME
 from pv_channel.greeting import Refusal, uuid_bytes
 from pv_channel.messages import ItemResult, Outcome

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from host_agent.__main__ import main
-from host_agent.document_file import parse_text
+from host_agent.documents.document_file import parse_text
+from host_agent.documents.inventory import Inventory
+from host_agent.documents.yaml_values import MAX_VALUES, BadText, Place, parse, place_of
 from host_agent.errors import BadFile
-from host_agent.inventory import Inventory
-from host_agent.yaml_values import MAX_VALUES, BadText, Place, parse, place_of
 from pv_channel.messages import MAX_DOCUMENT_BYTES
 
 GOOD = "instance-id: i-1\nlocal-hostname: web1\n"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.chronicle import Chronicle
-from host_agent.ledger import Ledger
-from host_agent.ledger_schema import EVENTS_KEPT
-from host_agent.since import since
-from host_agent.status import View
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.schema import EVENTS_KEPT
+from host_agent.views.chronicle import Chronicle
+from host_agent.views.since import since
+from host_agent.views.status import View
 from tests.host.records import wanted
 from tests.host.running import Running
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.discovery import Discovery
+from host_agent.channels.discovery import Discovery
+from host_agent.channels.find_channel import find
 from host_agent.errors import HostError
-from host_agent.find_channel import find
 from pv_channel import CHANNEL_NAME
 from pv_channel.greeting import NO_UUID
 from tests.host.fake_xenstored import Channel, FakeXenstored
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from host_agent.endpoint import Endpoint
+    from host_agent.channels.endpoint import Endpoint
 
 TEXT = "00010203-0405-0607-0809-0a0b0c0d0e0f"
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.ledger import Ledger
-from host_agent.standing import State
-from host_agent.status import View
-from host_agent.timing import Timing
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.standing import State
+from host_agent.talk.timing import Timing
+from host_agent.views.status import View
 from tests.host.dom0 import Dom0, eventually
 from tests.host.fleet import Fleet
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from host_agent.generation import InForce, is_settled, to_send
-from host_agent.known import Known
+from host_agent.ledger.known import Known
+from host_agent.talk.generation import InForce, is_settled, to_send
 from tests.host.fakes import PLAIN
 from tests.host.talk import wanted
 

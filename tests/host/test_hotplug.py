@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from host_agent.__main__ import main
-from host_agent.discovery import survey
-from host_agent.endpoint import Domain
+from host_agent.channels.discovery import survey
+from host_agent.channels.endpoint import Domain
 from host_agent.errors import HostError
 from host_agent.qemu import hotplug_choice, hotplug_closing
 from host_agent.qemu.hotplug import Wanted, plug

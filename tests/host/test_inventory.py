@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from host_agent.documents.inventory import Changes, Inventory
 from host_agent.errors import BadFile
-from host_agent.inventory import Changes, Inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from host_agent.directory import Found
-    from host_agent.document_file import Wanted
+    from host_agent.documents.directory import Found
+    from host_agent.documents.document_file import Wanted
 
 WEB1 = "instance-id: i-web1\ninherit: [web]\n"
 DB1 = "instance-id: i-db1\n"

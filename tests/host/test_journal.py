@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_agent import journal
-from host_agent.happenings import Fields, Happening, noted
-from host_agent.journal import IDENTIFIER, Journal, encode, priority, stderr_is_journal
+from host_agent.log import journal
+from host_agent.log.happenings import Fields, Happening, noted
+from host_agent.log.journal import IDENTIFIER, Journal, encode, priority, stderr_is_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -220,7 +220,8 @@ def run(tmp_path: Path, stream: str) -> str:
     code = f"""
 import os
 from pathlib import Path
-from host_agent import __main__ as command, journal
+from host_agent import __main__ as command
+from host_agent.log import journal
 status = os.fstat(2)
 os.environ["JOURNAL_STREAM"] = {stream!r}.replace("STDERR", f"{{status.st_dev}}:{{status.st_ino}}")
 journal.Journal.__init__.__defaults__ = ({str(tmp_path / "nowhere")!r},)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import kept_links
+from host_agent.channels import kept_links
+from host_agent.channels.peer import expected
+from host_agent.channels.sockets import NOT_THERE, look, made
 from host_agent.errors import Unreachable
-from host_agent.peer import expected
-from host_agent.sockets import NOT_THERE, look, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import ledger_schema
 from host_agent.__main__ import main
-from host_agent.document_file import Wanted, wanted
-from host_agent.host_names import called, is_certified, names_of
-from host_agent.known import Called
-from host_agent.ledger import Ledger
-from host_agent.status import View
+from host_agent.documents.document_file import Wanted, wanted
+from host_agent.documents.host_names import called, is_certified, names_of
+from host_agent.ledger import schema as ledger_schema
+from host_agent.ledger.known import Called
+from host_agent.ledger.ledger import Ledger
+from host_agent.views.status import View
 from pv_channel.document import from_values
 from pv_channel.messages import ItemResult, Outcome, Provision, Result
 from tests.host.fakes import FakeGuest, FakeQemu

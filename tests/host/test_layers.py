@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 from host_agent.__main__ import main
-from host_agent.document_file import read
-from host_agent.schema import schema, schema_of_layer
-from host_agent.yaml_values import parse
+from host_agent.documents.document_file import read
+from host_agent.documents.schema import schema, schema_of_layer
+from host_agent.documents.yaml_values import parse
 from tests.host.etc import ETH0, HASH, Etc
 from tests.protocol.blocks import read as read_cases
 

@@ -12,10 +12,10 @@ import pytest
 
 from host_agent.__main__ import main
 from host_agent.errors import BadFile, LedgerTrouble
-from host_agent.heard import HEARD_EVERY_SECONDS
-from host_agent.ledger import Ledger
-from host_agent.ledger_schema import EVENTS_KEPT
-from host_agent.status import View
+from host_agent.ledger.heard import HEARD_EVERY_SECONDS
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.schema import EVENTS_KEPT
+from host_agent.views.status import View
 from pv_channel.messages import Facts, ItemResult, Outcome, Result
 
 if TYPE_CHECKING:

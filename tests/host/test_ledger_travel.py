@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_agent import ledger_entry, ledger_travel
-from host_agent.known import Called
-from host_agent.ledger import Ledger
-from host_agent.ledger_entry import BadEntry, Entry
-from host_agent.ledger_travel import Manner, NotMet, Refused
+from host_agent.ledger import entry as ledger_entry
+from host_agent.ledger import travel as ledger_travel
+from host_agent.ledger.entry import BadEntry, Entry
+from host_agent.ledger.known import Called
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.standing import State
+from host_agent.ledger.travel import Manner, NotMet, Refused
 from host_agent.qemu.vmstate_stream import MAX_STATE_BYTES
-from host_agent.standing import State
-from host_agent.status import View
+from host_agent.views.status import View
 from pv_channel.messages import MAX_ITEMS, Facts, ItemResult, Outcome, Result
 from pv_channel.trust import fingerprint
 from tests.host.talk import Talk, wanted

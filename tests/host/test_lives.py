@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import kept_links
+from host_agent.channels import kept_links
 from pv_channel import CHANNEL_NAME
 from tests.host.dom0 import Dom0, eventually, hostnames
 from tests.host.fake_xenstored import Channel, FakeXenstored

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_agent.merge import merged, nulls, says, source
-from host_agent.yaml_text import dump
-from host_agent.yaml_values import parse
+from host_agent.documents.merge import merged, nulls, says, source
+from host_agent.documents.yaml_text import dump
+from host_agent.documents.yaml_values import parse
 
 SCALARS = st.integers(0, 3) | st.sampled_from(["x", "", "y.z"]) | st.lists(st.integers(0, 2), max_size=2)
 KEYS = st.sampled_from(["a", "b", "a.b", "c"])

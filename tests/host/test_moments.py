@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from host_agent.confirmation import Verdict
-from host_agent.ledger import Ledger
-from host_agent.ledger_schema import MOMENTS_KEPT, RUNS_KEPT
-from host_agent.standing import Moment
-from host_agent.status import View
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.schema import MOMENTS_KEPT, RUNS_KEPT
+from host_agent.ledger.standing import Moment
+from host_agent.talk.confirmation import Verdict
+from host_agent.views.status import View
 from pv_channel.messages import Confirm, ItemResult, Outcome, Ping, Pong, Progress, Provision, Report, Result, Unconfirmed
 from tests.host.fakes import PLAIN, FakeGuest
 from tests.host.talk import TIMING, Talk, wanted

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 from host_agent.reprovision import ask
-from host_agent.status import View
-from host_agent.verdict import Asked, Verdict, judged
+from host_agent.views.status import View
+from host_agent.views.verdict import Asked, Verdict, judged
 from tests.host.dom0 import Dom0, eventually, hostnames
 from tests.host.fakes import FakeGuest, FakeQemu
 

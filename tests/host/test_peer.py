@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.connect import connect_socket, open_pty
-from host_agent.endpoint import Domain
+from host_agent.channels.connect import connect_socket, open_pty
+from host_agent.channels.endpoint import Domain
+from host_agent.channels.peer import Expected, expected
 from host_agent.errors import Unreachable
-from host_agent.peer import Expected, expected
 from pv_channel.greeting import NO_UUID
 
 if TYPE_CHECKING:

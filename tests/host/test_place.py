@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.endpoint import Domain, Endpoint
-from host_agent.kept_links import links
-from host_agent.place import News, Place
-from host_agent.sockets import NOT_THERE, made
-from host_agent.whereabouts import Nowhere
+from host_agent.channels.endpoint import Domain, Endpoint
+from host_agent.channels.kept_links import links
+from host_agent.channels.place import News, Place
+from host_agent.channels.sockets import NOT_THERE, made
+from host_agent.channels.whereabouts import Nowhere
 from pv_channel.greeting import NO_UUID
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.drive import Batch
 from host_agent.errors import LedgerTrouble
-from host_agent.happenings import Happening
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
+from host_agent.log.happenings import Happening
 from host_agent.pulse import PROOF_SECONDS, Pulse
 from host_agent.sd_notify import Notifier
 from host_agent.summary import Summary
+from host_agent.talk.drive import Batch
 from tests.host.dom0 import Dom0, eventually
 from tests.host.fakes import FakeGuest, FakeQemu
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from host_agent.__main__ import main
-from host_agent.confirmation import Verdict
-from host_agent.ledger_schema import AUDITS_KEPT
-from host_agent.machine import _BURST
-from host_agent.notices import What
-from host_agent.status import View
+from host_agent.ledger.schema import AUDITS_KEPT
+from host_agent.talk.confirmation import Verdict
+from host_agent.talk.machine import _BURST
+from host_agent.talk.notices import What
+from host_agent.views.status import View
 from host_agent.who import SERVICE
 from pv_channel.messages import Confirm, Facts, Hello, ItemResult, Outcome, Ping, Pong, Provision, Result, Unconfirmed
 from pv_channel.noise import KeyPair

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from host_agent.errors import BadFile
-from host_agent.happenings import Happening
 from host_agent.keys import Identity, create_host_key, existing
-from host_agent.notices import What
+from host_agent.log.happenings import Happening
+from host_agent.talk.notices import What
 from pv_channel.noise import KeyPair
 from pv_channel.session import Heard
 from pv_channel.states import State as End

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from host_agent import who
+from host_agent.ledger.standing import State
 from host_agent.serve_lock import hold
-from host_agent.standing import State
 from tests.host.records import answered, wanted
 from tests.host.running import Running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from host_agent.ledger import Ledger
+    from host_agent.ledger.ledger import Ledger
     from tests.host.records import Operator
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

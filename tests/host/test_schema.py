@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from host_agent import schema as schema_module
 from host_agent.__main__ import main
-from host_agent.document_file import parse_text
+from host_agent.documents import schema as schema_module
+from host_agent.documents.document_file import parse_text
+from host_agent.documents.schema import schema
+from host_agent.documents.yaml_values import parse
 from host_agent.errors import BadFile
-from host_agent.schema import schema
-from host_agent.yaml_values import parse
 from tests.host.damage import damaged
 from tests.host.networks import OPENSTACK, VERSION1, networks
 from tests.protocol.blocks import Case, read

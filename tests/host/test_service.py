@@ -13,7 +13,7 @@ import pytest
 
 from host_agent.at_start import check_directories
 from host_agent.errors import BadFile, LedgerTrouble
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 from pv_channel.messages import Confirm, Provision, Reject, Unconfirmed
 from tests.host.dom0 import Dom0, eventually, hostnames
 from tests.host.fakes import FakeGuest, FakeQemu

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import ledger_schema
 from host_agent.__main__ import main
 from host_agent.errors import LedgerDamaged, LedgerTrouble
-from host_agent.ledger import ANEW_SECONDS, Ledger
-from host_agent.set_aside import KEPT, mend, open_sound, set_aside
-from host_agent.status import View
+from host_agent.ledger import schema as ledger_schema
+from host_agent.ledger.ledger import ANEW_SECONDS, Ledger
+from host_agent.ledger.set_aside import KEPT, mend, open_sound, set_aside
+from host_agent.views.status import View
 from pv_channel.messages import ItemResult, Outcome, Result
 from tests.host.dom0 import Dom0, eventually
 from tests.host.fakes import FakeGuest, FakeQemu

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from host_agent.silence import Silence, seen, to_look_at
-from host_agent.standing import State
-from host_agent.timing import Timing
+from host_agent.ledger.standing import State
+from host_agent.talk.silence import Silence, seen, to_look_at
+from host_agent.talk.timing import Timing
 from pv_channel.noise import KeyPair
 from pv_channel.session import Host
 from tests.host.fakes import CHANNEL

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.endpoint import Domain, Endpoint
-from host_agent.sources import Sources
-from host_agent.whereabouts import Nowhere
+from host_agent.channels.endpoint import Domain, Endpoint
+from host_agent.channels.sources import Sources
+from host_agent.channels.whereabouts import Nowhere
 from pv_channel import CHANNEL_NAME
 from tests.host.fakes import PLAIN
 from tests.host.talk import UUID, wanted

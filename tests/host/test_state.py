@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import ledger_entry
+from host_agent.ledger import entry as ledger_entry
 from host_agent.qemu.bus import Caller
 from host_agent.qemu.vmstate import Allowed
 from host_agent.qemu.vmstate_peers import LEDGER_ID, listed

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from host_agent import overview
-from host_agent.known import Counted
-from host_agent.ledger import Ledger
-from host_agent.standing import Moment, State
-from host_agent.status import View
-from host_agent.table import drawn
+from host_agent.ledger.known import Counted
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.standing import Moment, State
+from host_agent.views import overview
+from host_agent.views.status import View
+from host_agent.views.table import drawn
 from pv_channel.messages import Facts
 from tests.host.records import a_fleet, answered, sent, wanted
 
@@ -195,7 +195,7 @@ def vandalise(state: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 ledger = Ledger.open(Path(sys.argv[1]))
 number = 0
 while True:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.happenings import Happening
-from host_agent.notices import Notice, Settlement, What
-from host_agent.teller import BURST, Teller
-from host_agent.telling import telling
+from host_agent.log.happenings import Happening
+from host_agent.log.teller import BURST, Teller
+from host_agent.log.telling import telling
+from host_agent.talk.notices import Notice, Settlement, What
 from pv_channel.messages import ItemResult, Outcome, Result
 from tests.host.talk import wanted
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host_agent.__main__ import main
-from host_agent.ledger import Ledger
-from host_agent.ledger_schema import MOMENTS_KEPT, RUNS_KEPT
-from host_agent.standing import Moment
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.schema import MOMENTS_KEPT, RUNS_KEPT
+from host_agent.ledger.standing import Moment
 from host_agent.timeline.bars import LOST, UNDER_WAY, Bar, Lane, bars_of
 from host_agent.timeline.durations import on_axis, spoken
 from host_agent.timeline.report import rows_of, total, values

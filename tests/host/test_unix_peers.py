@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.ends import NOTHING, OTHER, SOCKET, TERMINAL, ends
-from host_agent.processes import holders, process, socket_name
-from host_agent.unix_peers import UnixSocket, listening, unix_sockets
+from host_agent.channels.ends import NOTHING, OTHER, SOCKET, TERMINAL, ends
+from host_agent.channels.processes import holders, process, socket_name
+from host_agent.channels.unix_peers import UnixSocket, listening, unix_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

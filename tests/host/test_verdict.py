@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_agent.standing import State
-from host_agent.verdict import Asked, Verdict, judged
+from host_agent.ledger.standing import State
+from host_agent.views.verdict import Asked, Verdict, judged
 from tests.host.records import READY
 
 if TYPE_CHECKING:
-    from host_agent.verdict import Stands
+    from host_agent.views.verdict import Stands
 
 #: What is different from a VM that is ready, and why it then waits.
 WAITS: dict[str, dict[str, Any]] = {

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.document_file import read
-from host_agent.ledger import Ledger
+from host_agent.documents.document_file import read
+from host_agent.ledger.ledger import Ledger
+from host_agent.ledger.standing import State
 from host_agent.serve_lock import hold
-from host_agent.standing import State
-from host_agent.verdict import Judged, Verdict
-from host_agent.waiting import Telling, Wait, Waited
+from host_agent.views.verdict import Judged, Verdict
+from host_agent.views.waiting import Telling, Wait, Waited
 from pv_channel.messages import ItemResult, Outcome
 from tests.host.records import HOSTNAME, NETWORK_FAILED, USER_DATA, a_fleet, answered, sent, wanted
 

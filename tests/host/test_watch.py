@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.fleet import HEADER, Fleet, Progress, progress
-from host_agent.standing import Moment, State
-from host_agent.status import View
+from host_agent.ledger.standing import Moment, State
+from host_agent.views.fleet import HEADER, Fleet, Progress, progress
+from host_agent.views.status import View
 from pv_channel.messages import Outcome
 from tests.host.records import HOSTNAME, NETWORK_FAILED, READY, a_fleet, answered, sent, wanted
 from tests.host.running import Running
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from host_agent.ledger import Ledger
+    from host_agent.ledger.ledger import Ledger
     from tests.host.records import Operator
 
 ROWS, COLUMNS = 12, 80

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from host_agent.document_file import Wanted
-from host_agent.endpoint import Domain, Endpoint
-from host_agent.whereabouts import Nowhere, Whereabouts
+from host_agent.channels.endpoint import Domain, Endpoint
+from host_agent.channels.whereabouts import Nowhere, Whereabouts
+from host_agent.documents.document_file import Wanted
 from pv_channel import CHANNEL_NAME
 from pv_channel.document import from_values
 from pv_channel.greeting import NO_UUID

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from host_agent import keys
-from host_agent.status import View
+from host_agent.views.status import View
 from tests.pair.conftest import DEADLINE_SECONDS, eventually, snapshot
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from host_agent import ledger_entry
 from host_agent.__main__ import main
 from host_agent.errors import HostError
-from host_agent.ledger import Ledger
+from host_agent.ledger import entry as ledger_entry
+from host_agent.ledger.ledger import Ledger
 from host_agent.qemu.bus import connect
 from host_agent.qemu.ledger_state import LedgerState
 from host_agent.qemu.vmstate_peers import LEDGER_ID, checked, peers
 from host_agent.qemu.vmstate_stream import Part, decode, encode
-from host_agent.status import View
+from host_agent.views.status import View
 from pv_channel.trust import fingerprint
 from tests.host.test_ledger_travel import GUEST, KEY, OTHER, provisioned
 from tests.qemu.bus_helpers import Beside, Program

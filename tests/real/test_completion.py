@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from host_agent.ledger import Ledger
+from host_agent.ledger.ledger import Ledger
 
 #: For a shell to start on a machine that is busy with others.
 DEADLINE_SECONDS = 60

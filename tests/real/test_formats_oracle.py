@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from host_agent.yaml_values import parse
+from host_agent.documents.yaml_values import parse
 from lab.packages import unpack
 from tests.host.networks import OPENSTACK, VERSION1, meaning
 

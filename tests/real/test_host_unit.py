@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.happenings import Happening
+from host_agent.log.happenings import Happening
 from tests.host.fakes import FakeGuest, FakeQemu
 from tests.real.booted import COMMAND, UNIT, Machine, eventually
 from tests.real.test_units import analyze

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent import kept_links
-from host_agent.connect import open_stream
-from host_agent.endpoint import Domain, Endpoint
+from host_agent.channels import kept_links
+from host_agent.channels.connect import open_stream
+from host_agent.channels.endpoint import Domain, Endpoint
+from host_agent.channels.peer import expected
+from host_agent.channels.sockets import made
 from host_agent.errors import Unreachable
-from host_agent.peer import expected
-from host_agent.sockets import made
 from pv_channel.greeting import NO_UUID
 
 if TYPE_CHECKING:

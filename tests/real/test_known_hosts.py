@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.known_hosts import lines
+from host_agent.views.known_hosts import lines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.connect import open_stream
-from host_agent.endpoint import Domain, Endpoint
+from host_agent.channels.connect import open_stream
+from host_agent.channels.endpoint import Domain, Endpoint
 from host_agent.errors import Unreachable
 from pv_channel.greeting import NO_UUID
 

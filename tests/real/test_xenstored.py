@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.discovery import Discovery, survey
-from host_agent.endpoint import Domain, Endpoint
+from host_agent.channels.discovery import Discovery, survey
+from host_agent.channels.endpoint import Domain, Endpoint
 from host_agent.errors import HostError
 from host_agent.qemu.hotplug_nodes import NewConsole, Place, begin_closing, remove, stay_open, used, write
 from host_agent.xenstore.client import Client

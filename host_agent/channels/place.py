@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The place of one VM's channel, look after look: when it is news, how to get a stream to it, and when a stream is to be left."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from host_agent.channels import kept_links
+from host_agent.channels.connect import open_stream
+from host_agent.channels.peer import expected
+from host_agent.channels.sockets import NOT_THERE, made
+from host_agent.channels.whereabouts import Nowhere
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from host_agent.channels.endpoint import Endpoint
+
+
+class News(Enum):
+    """What a look found that the look before did not."""
+
+    NONE = "none"
+    SEEN = "seen"
+    #: It has been missing for long enough to do something about it.
+    MISSING = "missing"
+    GONE = "gone"
+
+
+class Place:
+    """Where the channel is.
+
+    A socket that was there *missing_seconds* ago, and is not, may be just being made anew; so may a domain without a channel,
+    for *nowhere_seconds*.
+    """
+
+    def __init__(self, missing_seconds: float, nowhere_seconds: float) -> None:
+        self.where: Endpoint | Nowhere = Nowhere("not looked for yet", wrong=False)
+        self._missing_seconds, self._nowhere_seconds = missing_seconds, nowhere_seconds
+        self._wrong_since: float | None = None
+        self._missing_since: float | None = None
+        self._told_missing = False
+        self._seen: object = None
+        self._stream: tuple[Path, tuple[int, int]] | None = None
+        self._kept: dict[Path, tuple[int, int]] = {}
+
+    def found(self, where: Endpoint | Nowhere, now: float) -> News:
+        """Take what a look found."""
+        self.where = where
+        if not (isinstance(where, Nowhere) and where.wrong):
+            self._wrong_since = None
+        elif self._wrong_since is None:
+            self._wrong_since = now
+        for endpoint in where.claimed if isinstance(where, Nowhere) else (where,):
+            self._keep(endpoint)
+        if isinstance(where, Nowhere):
+            self._missing_since, gone = None, self._seen is not None
+            self._seen = None
+            return News.GONE if gone else News.NONE
+        if where.made == NOT_THERE:
+            return self._found_missing(now)
+        self._missing_since = None
+        before, self._seen = self._seen, (where.path, where.made, None if where.domain is None else where.domain.domid)
+        return News.NONE if before == self._seen else News.SEEN
+
+    def _found_missing(self, now: float) -> News:
+        if self._missing_since is None:
+            self._missing_since, self._told_missing = now, False
+        if self._told_missing or not self.is_missing(now):
+            return News.NONE
+        self._told_missing = True
+        return News.MISSING
+
+    def open(self, endpoint: Endpoint, now: float) -> tuple[int, bool]:
+        """A stream to *endpoint*, and whether its socket had to be put back where it belongs; raise `Unreachable`."""
+        put_back = False
+        if self.is_missing(now):
+            descriptor, put_back = kept_links.connect(endpoint.path, expected(endpoint.domain))
+        else:
+            descriptor = open_stream(endpoint)
+        self._stream = endpoint.path, endpoint.made if endpoint.is_pty else made(endpoint.path)
+        return descriptor, put_back
+
+    def is_missing(self, now: float) -> bool:
+        """Whether the socket of a VM that has one has been missing for long enough to do something about it."""
+        return self._missing_since is not None and now - self._missing_since >= self._missing_seconds
+
+    def is_nowhere(self, now: float) -> bool:
+        """Whether something has stood in the way of finding the channel for long enough to say so."""
+        return self._wrong_since is not None and now - self._wrong_since >= self._nowhere_seconds
+
+    def mend(self, now: float) -> bool:
+        """Put the socket of the present stream back where it belongs, if it is missing; whether that was done."""
+        if self._stream is None or not self.is_missing(now):
+            return False
+        return kept_links.put_back(*self._stream)
+
+    def stale(self, now: float, *, live: bool) -> str:
+        """Why the present stream is to be left, or ""; *live* is whether a guest answers on it."""
+        where = self.where
+        if isinstance(where, Nowhere):
+            return where.why if where.wrong or not live else ""
+        if where.made != NOT_THERE:
+            return "" if (where.path, where.made) == self._stream else "another socket or terminal is the VM's channel now"
+        return "its socket is gone, and no guest answers" if self.is_missing(now) and not live else ""
+
+    def forget(self) -> None:
+        """The VM is not served any more."""
+        for path in self._kept:
+            kept_links.forget(path)
+
+    def _keep(self, endpoint: Endpoint) -> None:
+        if not endpoint.is_pty and endpoint.made not in (NOT_THERE, self._kept.get(endpoint.path)):
+            self._kept[endpoint.path] = endpoint.made
+            kept_links.keep(endpoint.path)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is logged of one VM: each thing once, and never so much that a VM fills the log by misbehaving."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from host_agent.log.allowance import Allowance
+from host_agent.log.happenings import Fields, Happening, noted
+from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Unpack
+
+log = logging.getLogger("pv-host-agent")
+
+#: A VM may say this much at once …
+BURST: Final = 30
+#: … and then a line each so many seconds.
+SECONDS_PER_LINE: Final = 10.0
+#: Sentences remembered per VM.
+_REMEMBERED: Final = 16
+_MAX_TEXT: Final = 600
+
+
+class Teller:
+    """Logs sentences about the VM *name*; what is logged also goes to *record*. `about` goes with each to the journal."""
+
+    def __init__(self, name: str, record: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._name, self._record, self._clock = printable(name, 100), record, clock
+        self._said: dict[str, None] = {}
+        self._allowance = Allowance(BURST, SECONDS_PER_LINE, clock())
+        self._suppressed = 0
+        self.about: Fields = {"vm": self._name}
+
+    def tell_once(self, level: int, text: str, happening: Happening | None = None, **fields: Unpack[Fields]) -> None:
+        """Log *text*, unless it was said since `again`."""
+        if text not in self._said:
+            self._said[text] = None
+            if len(self._said) > _REMEMBERED:
+                del self._said[next(iter(self._said))]
+            self.tell(level, text, happening, **fields)
+
+    def tell(self, level: int, text: str, happening: Happening | None = None, **fields: Unpack[Fields]) -> None:
+        """Log *text* as *happening*, unless too much was said lately."""
+        if not self._allowance.take(self._clock()):
+            self._suppressed += 1
+            return
+        more = f" (and {self._suppressed} lines that were not logged)" if self._suppressed else ""
+        self._suppressed = 0
+        log.log(level, "%s: %s%s", self._name, text[:_MAX_TEXT], more, extra=noted(happening, **(self.about | fields)))
+        self._record(text)
+
+    def again(self) -> None:
+        """Something changed for the better: what was said before is news if it has to be said again."""
+        self._said.clear()

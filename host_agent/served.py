@@ -7,6 +7,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from host_agent.channels.endpoint import domid_of
 from host_agent.channels.peer import SQUATTED
 from host_agent.channels.place import News, Place
 from host_agent.channels.whereabouts import Nowhere
@@ -88,6 +89,9 @@ class Served:
                 self._stand(State.UNREACHABLE, where.why, logging.WARNING if where.wrong else logging.INFO)
         elif news is News.SEEN:
             self._seen(where)
+        elif news is News.WHOSE:
+            self._about(domid_of(where))
+            self._write(lambda ledger: ledger.belongs(self.wanted.key, domid_of(where)))
         if news in (News.SEEN, News.MISSING) or (was_nowhere and not isinstance(where, Nowhere)):
             self._wake.set()
         if self._drive is not None:
@@ -97,8 +101,7 @@ class Served:
         """The ledger was begun anew: where the channel is goes on record once more, and its guest has to be met again."""
         where = self._place.where
         if not isinstance(where, Nowhere):
-            domid = None if where.domain is None else where.domain.domid
-            self._write(lambda ledger: ledger.seen(self.wanted.key, domid, shown(where.path)))
+            self._write(lambda ledger: ledger.seen(self.wanted.key, domid_of(where), shown(where.path)))
         if self._drive is not None:
             self._drive.leave("the ledger was begun anew, so the guest has to be met again")
 
@@ -182,7 +185,7 @@ class Served:
     def _seen(self, where: Endpoint) -> None:
         """Its channel is there, and is another one than the one before: what was said of that one is news if it comes again."""
         self.teller.again()
-        domid = None if where.domain is None else where.domain.domid
+        domid = domid_of(where)
         self._about(domid)
         self.teller.tell(logging.INFO, f"its channel is at {shown(where.path)}", Happening.SEEN)
         self._write(lambda ledger: ledger.seen(self.wanted.key, domid, shown(where.path)))

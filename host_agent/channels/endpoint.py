@@ -34,3 +34,8 @@ class Endpoint(NamedTuple):
 def made_at(status: os.stat_result) -> tuple[int, int]:
     """`Endpoint.made` of the socket that *status* is of. Nothing changes its mtime; a second link to it changes its ctime."""
     return status.st_ino, status.st_mtime_ns
+
+
+def domid_of(endpoint: Endpoint) -> int | None:
+    """The domain that *endpoint* belongs to, where that is known."""
+    return None if endpoint.domain is None else endpoint.domain.domid

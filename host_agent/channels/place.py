@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from host_agent.channels import kept_links
 from host_agent.channels.connect import open_stream
+from host_agent.channels.endpoint import domid_of
 from host_agent.channels.peer import expected
 from host_agent.channels.sockets import NOT_THERE, made
 from host_agent.channels.whereabouts import Nowhere
@@ -23,6 +24,8 @@ class News(Enum):
 
     NONE = "none"
     SEEN = "seen"
+    #: The channel that was there already is known to be this domain's.
+    WHOSE = "whose"
     #: It has been missing for long enough to do something about it.
     MISSING = "missing"
     GONE = "gone"
@@ -41,7 +44,7 @@ class Place:
         self._wrong_since: float | None = None
         self._missing_since: float | None = None
         self._told_missing = False
-        self._seen: object = None
+        self._seen: Endpoint | None = None
         self._stream: tuple[Path, tuple[int, int]] | None = None
         self._kept: dict[Path, tuple[int, int]] = {}
 
@@ -61,8 +64,12 @@ class Place:
         if where.made == NOT_THERE:
             return self._found_missing(now)
         self._missing_since = None
-        before, self._seen = self._seen, (where.path, where.made, None if where.domain is None else where.domain.domid)
-        return News.NONE if before == self._seen else News.SEEN
+        before, self._seen = self._seen, where
+        if before is None or (before.path, before.made) != (where.path, where.made):
+            return News.SEEN
+        if domid_of(before) == domid_of(where):
+            return News.NONE
+        return News.WHOSE if domid_of(before) is None else News.SEEN
 
     def _found_missing(self, now: float) -> News:
         if self._missing_since is None:

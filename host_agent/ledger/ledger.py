@@ -181,9 +181,13 @@ class Ledger:
         self._db.do("UPDATE vm SET domid=?, channel=? WHERE key=?", (domid, channel[:MAX_TEXT], key))
         self.moment(key, Moment.SEEN, channel)
 
+    def belongs(self, key: str, domid: int | None) -> None:
+        """The channel that is there is known to be that of the domain *domid*."""
+        self._db.do("UPDATE vm SET domid=? WHERE key=?", (domid, key))
+
     def gone(self, key: str) -> None:
         """The VM's channel is not there any more."""
-        self._db.do("UPDATE vm SET domid=NULL WHERE key=?", (key,))
+        self.belongs(key, None)
 
     def moment(self, key: str, what: str, detail: str = "") -> None:
         """A step of the VM's run, *what* being one of `Moment`; past `MOMENTS_KEPT` of them it is not kept."""

@@ -62,7 +62,7 @@ def test_a_channel_is_news_once_and_again_when_it_is_another(vm: Vm) -> None:
     there, rebooted = first._replace(domain=domain), first._replace(domain=domain._replace(domid=4))
     looks: list[Endpoint | Nowhere] = [OFF, first, first, there, rebooted, OFF, OFF, first]
     assert [vm.place.found(look, 0.0) for look in looks] == [
-        News.NONE, News.SEEN, News.NONE, News.SEEN, News.SEEN, News.GONE, News.NONE, News.SEEN,
+        News.NONE, News.SEEN, News.NONE, News.WHOSE, News.SEEN, News.GONE, News.NONE, News.SEEN,
     ]  # fmt: skip
     assert vm.place.found(vm.start(), 0.0) is News.SEEN
 

@@ -31,6 +31,8 @@ NEEDY = {
     "reprovision": ["web1"],
     "timeline": ["web1"],
     "channels": [],
+    "plug": ["web1", "--name", "org.example.more.1"],
+    "unplug": ["web1", "org.example.more.1"],
     "migrate": ["--qmp", "NOWHERE", "--to", "unix:/x"],
     "incoming": ["--qmp", "NOWHERE", "--from", "unix:/x"],
     "state": ["save", "web1", "-"],
@@ -48,7 +50,7 @@ NEEDS_NOTHING = {"schema"}
 REPORTS = {"check", "doctor"}
 #: These wait for what is missing, until their time is over: it may be about to come.
 PATIENT = {"wait", "watch"}
-WITHOUT_STATE = {"check", "channels", "convert", "incoming", "install", "migrate", "schema"}
+WITHOUT_STATE = {"check", "channels", "convert", "incoming", "install", "migrate", "plug", "schema", "unplug"}
 
 
 def parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

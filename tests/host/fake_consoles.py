@@ -106,6 +106,10 @@ class FakeConsoles(FakeMonitor):
             await asyncio.sleep(0.005)
 
     async def _step(self) -> bool:
+        with self.xen.lock:  # a step sees one state of xenstore
+            return self._step_now()
+
+    def _step_now(self) -> bool:
         there = {int(match[1]) for match in map(_STATE.fullmatch, self.xen.snapshot()) if match}
         for number in self._consoles.keys() - there:
             label = self._consoles.pop(number)

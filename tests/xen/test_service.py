@@ -198,10 +198,10 @@ def test_strangers_in_dom0_are_waited_for_or_get_nothing_and_doctor_names_them(
     guest.wait_ready()
     serving.stop()
     first = serving.dom0.spawn(f"sleep 30000 | socat - UNIX-CONNECT:{SOCKET}", log="/run/first.log")
-    serving.eventually(lambda: "someone-else-connected" in serving.findings(), "doctor does not see the other client")
     serving.start()
     serving.write("second")
     serving.eventually(lambda: serving.status()["state"] == "unreachable", "a queue is not seen")
+    serving.eventually(lambda: "someone-else-connected" in serving.findings(), "doctor does not see the other client")
     assert serving.status()["generation-applied"] == 1
     first.stop()
     assert serving.wait()["generation-applied"] == 2

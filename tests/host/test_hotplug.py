@@ -64,9 +64,10 @@ class Host:
         other = str(self.sockets / "other.sock")
         self.xen.create(DOMID, "web1", UUID, [Channel(OTHER, other)], os.getpid())
         monitor = self.work / "run" / f"qmp-libxl-{DOMID}"
-        self.qemu = self._stack.enter_context(FakeConsoles(monitor, self.xen, DOMID, self.version))
+        self.qemu = FakeConsoles(monitor, self.xen, DOMID, self.version)
         self.qemu.chardevs["libxl-channel0"] = f"disconnected:unix:{other},server=on"
         self.qemu.with_console(1, "libxl-channel0")
+        self._stack.enter_context(self.qemu)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -255,7 +255,11 @@ BAD_HELLOS = [
 BAD = [(decode_from_host, bad) for bad in BAD_FROM_HOST] + [(decode_from_guest, bad) for bad in BAD_FROM_GUEST]
 
 
-@pytest.mark.parametrize(("decode", "bad"), [*BAD, *((decode_hello, bad) for bad in BAD_HELLOS)], ids=str)
+def _name(value: Callable[[bytes], object] | bytes) -> str:
+    return str(value) if isinstance(value, bytes) else value.__name__
+
+
+@pytest.mark.parametrize(("decode", "bad"), [*BAD, *((decode_hello, bad) for bad in BAD_HELLOS)], ids=_name)
 def test_what_is_no_message_is_malformed_in_a_few_printable_words(decode: Callable[[bytes], object], bad: bytes) -> None:
     with pytest.raises(Malformed) as caught:
         decode(bad)

@@ -7,7 +7,6 @@ After each of it the VM is at its newest generation, applied once, and `status` 
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,7 +80,7 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     assert content(guest).startswith("second")
     guest.pause()
     serving.write("third")
-    time.sleep(10)
+    serving.eventually(lambda: "domain-paused" in serving.findings(), "doctor does not see that it is paused")
     assert serving.status()["generation-applied"] == 2
     guest.unpause()
     assert serving.wait()["generation-applied"] == 3
@@ -134,9 +133,10 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     assert applied(guest, 6) == 1
 
     # An operator wants it all again.
-    guest.run("echo drifted >/etc/app.conf")
+    guest.run("hostname drifted")
     serving.dom0.run("pv-host-agent reprovision db1")
     serving.eventually(lambda: serving.status()["generation-applied"] == 7, "nothing came of it")
+    assert guest.run("hostname").output == "db1\n"
 
     # Its QEMU dies: no more channel, and doctor says why. Off, and on again.
     serving.dom0.run(f"kill -9 {guest.qemu}")

@@ -130,6 +130,8 @@ class Served:
     async def _converse(self, where: Endpoint) -> bool:
         """One stream from its beginning to its end; whether the guest answered on it."""
         descriptor, put_back = self._place.open(where, self._clock())
+        if self._place.is_first_met(where):
+            self._seen(where)
         if put_back:
             self._tell_put_back()
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, shown(where.path)))

@@ -89,6 +89,16 @@ class Place:
         self._stream = endpoint.path, endpoint.made if endpoint.is_pty else made(endpoint.path)
         return descriptor, put_back
 
+    def is_first_met(self, endpoint: Endpoint) -> bool:
+        """Whether the present stream, which is to *endpoint*, was had before a look has seen that it is there."""
+        if self._stream is None:
+            return False
+        there, before = endpoint._replace(made=self._stream[1]), self._seen
+        if before is not None and (before.path, before.made) == (there.path, there.made):
+            return False
+        self._seen = there
+        return True
+
     def is_missing(self, now: float) -> bool:
         """Whether the socket of a VM that has one has been missing for long enough to do something about it."""
         return self._missing_since is not None and now - self._missing_since >= self._missing_seconds

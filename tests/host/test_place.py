@@ -67,6 +67,16 @@ def test_a_channel_is_news_once_and_again_when_it_is_another(vm: Vm) -> None:
     assert vm.place.found(vm.start(), 0.0) is News.SEEN
 
 
+def test_a_channel_that_is_reached_before_it_is_looked_at_is_news_once(vm: Vm) -> None:
+    announced = Endpoint(vm.path, made=NOT_THERE)
+    assert vm.place.found(announced, 0.0) is News.NONE
+    there = vm.start()
+    vm.connect(announced, 0.1)
+    assert [vm.place.is_first_met(announced), vm.place.is_first_met(announced)] == [True, False]
+    assert vm.place.found(there, 0.2) is News.NONE
+    assert vm.place.found(vm.start(), 0.3) is News.SEEN
+
+
 def test_a_domain_without_a_channel_is_news_only_once_it_has_had_time_to_be_given_one(vm: Vm) -> None:
     told = []
     looks = ((0.0, OFF), (20.0, CLAIMED), (29.9, CLAIMED), (30.0, CLAIMED), (31.0, OFF), (41.0, CLAIMED), (50.0, CLAIMED))

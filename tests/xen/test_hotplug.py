@@ -149,7 +149,7 @@ def test_a_guest_is_provisioned_over_a_plugged_channel_loses_it_and_gets_it_back
     assert (plugged["channel"], plugged["path"], plugged["already"]) == (CHANNEL_NAME, SOCKET, False)
     vm = serving.wait()
     assert (vm["generation-applied"], vm["channel"]) == (1, SOCKET)
-    assert guest.run("cat /etc/app.conf; hostname").output == "first\ndb1\n"
+    assert guest.run("cat /etc/app.conf; hostname").output == "firstdb1\n"
     unit = rf"pv-guest-agent@sys-devices-console\x2d{plugged['console']}.service"
     assert running_agents(guest) == [unit]
     channels = {channel["channel"]: channel for channel in serving.ask("channels") if channel["vm"] == "db1"}

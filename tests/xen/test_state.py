@@ -60,7 +60,7 @@ def test_a_vm_is_restored_on_a_host_that_knows_it_only_by_what_was_saved_beside_
     vm = serving.wait()
     assert (vm["guest-key"], vm["first-met"]) == (before["guest-key"], before["first-met"])
     assert (vm["generation-applied"], vm["outcome"], vm["items"]) == (1, "applied", before["items"])
-    assert "pinned" not in " ".join(event["what"] for event in vm["events"])
+    assert "met for the first time" not in " ".join(event["what"] for event in vm["events"])
     assert any("loaded the state that came from" in entry["what"] for entry in vm["audit"])
     assert not any("met for the first time" in entry["what"] for entry in vm["audit"])
     assert applied(guest, 1) == 1

@@ -182,7 +182,7 @@ def test_a_guest_is_provisioned_over_a_plugged_channel_loses_it_and_gets_it_back
     replugged = serving.ask(f"plug db1 {PATIENTLY}", timeout=400)
     assert replugged["path"] == SOCKET
     assert serving.wait()["generation-applied"] == 2
-    assert guest.run("cat /etc/app.conf").output == "second\n"
+    assert guest.run("cat /etc/app.conf").output == "second"
     assert guest.run("journalctl -b -o cat -u 'pv-guest-agent@*' | grep -c '^generation 2: applied'").output == "1\n"
 
     # A second channel, twenty times, with bytes both ways each time; the first goes on.

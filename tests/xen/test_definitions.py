@@ -62,7 +62,8 @@ def shown(serving: Serving, wanted: str) -> None:
     vm = serving.wait()
     assert (vm["outcome"], vm["channel"]) == ("applied", wanted)
     serving.eventually(lambda: serving.status()["facts"]["hostname"] == "web1", "the guest never said its name")
-    assert "web1.example.org ssh-ed25519 " in serving.dom0.run("pv-host-agent known-hosts").output.replace(",", " ")
+    known = serving.dom0.run("pv-host-agent known-hosts").output
+    assert "web1.example.org,web1,192.0.2.10,2001:db8::10 ssh-ed25519 " in known
 
 
 def test_the_definition_for_xl_works_as_printed(web1: Serving) -> None:

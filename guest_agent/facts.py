@@ -9,16 +9,12 @@ from pv_channel.messages import MAX_ADDRESSES, MAX_TEXT, Facts
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from guest_agent.netlink import HeldAddress
     from guest_agent.system import System
 
 _OS_RELEASE: Final = ("/etc/os-release", "/usr/lib/os-release")
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 #: More than any of these files holds.
 _MAX_BYTES: Final = 16 * 1024
-#: linux/if_addr.h: somebody else has the address, or it is not known yet whether somebody has. Nobody reaches us there.
-_IFA_F_DADFAILED: Final = 0x08
-_IFA_F_TENTATIVE: Final = 0x40
 
 
 def facts(system: System, host_keys: list[str]) -> Facts:
@@ -51,16 +47,12 @@ def _addresses(system: System) -> list[str]:
     import socket  # loaded here: the start does without
 
     try:
-        held = [address for address in system.kernel.addresses() if _is_of_use(address)]
+        held = [one for one in system.kernel.addresses() if one.is_of_use and len(one.address) in (4, 16)]
     except OSError:
         return []
     shown = [(len(one.address), one.address, one.prefix) for one in held]
     families = {4: socket.AF_INET, 16: socket.AF_INET6}
     return [f"{socket.inet_ntop(families[size], raw)}/{prefix}" for size, raw, prefix in sorted(set(shown))][:MAX_ADDRESSES]
-
-
-def _is_of_use(held: HeldAddress) -> bool:
-    return held.is_global and len(held.address) in (4, 16) and not held.flags & (_IFA_F_DADFAILED | _IFA_F_TENTATIVE)
 
 
 def _first_line(system: System, path: str) -> str:

@@ -29,6 +29,9 @@ _LINK: Final = struct.Struct("=BxHiII")
 _IFLA_PERM_ADDRESS: Final = 54
 #: More than one answer of a dump holds, which is a page or 32 KiB.
 _RECEIVE_BYTES: Final = 128 * 1024
+#: linux/if_addr.h: somebody else has the address, or it is not known yet whether somebody has.
+_IFA_F_DADFAILED: Final = 0x08
+_IFA_F_TENTATIVE: Final = 0x40
 #: The kernel answers at once.
 _SECONDS: Final = 2.0
 #: RFC 863: whoever gets it throws it away. What counts is that the kernel has to find the neighbour before it can send.
@@ -45,6 +48,21 @@ class HeldAddress(NamedTuple):
     is_global: bool
     #: linux/if_addr.h, ``IFA_F_…``
     flags: int
+
+    @property
+    def is_anothers_too(self) -> bool:
+        """Whether another machine was found to have it."""
+        return bool(self.flags & _IFA_F_DADFAILED)
+
+    @property
+    def is_tentative(self) -> bool:
+        """Whether it is not known yet if another machine has it."""
+        return bool(self.flags & _IFA_F_TENTATIVE)
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether others reach us by it."""
+        return self.is_global and not self.is_anothers_too and not self.is_tentative
 
 
 def addresses() -> list[HeldAddress]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 LONGEST_LOOK: Final = 30.0
 #: Between two questions to a gateway; the kernel itself asks three times, a second apart.
 _ASK_SECONDS: Final = 1.0
-#: linux/if_addr.h
-_DUPLICATE, _TENTATIVE = 0x08, 0x40
 #: linux/neighbour.h: it has just answered; or the link has nobody to ask; or somebody says where it is.
 _REACHABLE, _NO_ARP, _PERMANENT = 0x02, 0x40, 0x80
 #: What `Reach.addresses` has where the address is not known beforehand, and how long such an address is.
@@ -86,15 +84,15 @@ def _link(system: System, name: str) -> Check:
 def _address(name: str, address: str, held: list[HeldAddress]) -> Check:
     size = _LEASED.get(address)
     if size is not None:
-        good = any(h.is_global and len(h.address) == size and not h.flags & (_DUPLICATE | _TENTATIVE) for h in held)
+        good = any(h.is_of_use and len(h.address) == size for h in held)
         return Check("address", good, f"{name} has {'an' if good else 'no'} address by {address}")
     shown, packed = address.partition("/")[0], _packed(address)
-    flags = next((h.flags for h in held if h.address == packed), None)
-    if flags is None:
+    found = next((h for h in held if h.address == packed), None)
+    if found is None:
         return Check("address", False, f"{name} does not have {shown}")
-    if flags & _DUPLICATE:
+    if found.is_anothers_too:
         return Check("address", False, f"{shown} on {name} is another machine's too")
-    if flags & _TENTATIVE:
+    if found.is_tentative:
         return Check("address", False, f"it is not known yet whether {shown} on {name} is another machine's too")
     return Check("address", True, f"{name} has {shown}")
 

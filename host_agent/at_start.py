@@ -7,8 +7,8 @@ import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from host_agent.errors import BadFile, shown
-from host_agent.files import others_may_write
+from host_agent.errors import shown
+from host_agent.files import check_writers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 def check_directories(documents: Path, socket_files: Sequence[Path]) -> None:
     """Raise `BadFile` where others than root decide what VMs become or where we connect."""
     for directory in (documents, *socket_files):
-        try:
-            complaint = others_may_write(directory)
-        except OSError as exc:
-            raise BadFile(f"{shown(directory)}: {exc.strerror}; cure: mkdir -m 700 {shown(directory)}") from None
-        if complaint is not None:
-            raise BadFile(complaint)
+        check_writers(directory, f"; cure: mkdir -m 700 {shown(directory)}")
 
 
 def allow_many_files() -> None:

@@ -52,6 +52,16 @@ def others_may_write(path: Path) -> str | None:
     return None
 
 
+def check_writers(path: Path, cure: str = "") -> None:
+    """Raise `BadFile` where others decide what stands in the directory *path*; where it cannot be looked at, with *cure*."""
+    try:
+        complaint = others_may_write(path)
+    except OSError as exc:
+        raise BadFile(f"{shown(path)}: {exc.strerror}{cure}") from None
+    if complaint is not None:
+        raise BadFile(complaint)
+
+
 def write_whole(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, replace: bool = True) -> None:
     """Give *path* the *content*, all at once, power cut included; on any error the old file is untouched.
 

@@ -101,7 +101,7 @@ class Served:
         """The ledger was begun anew: where the channel is goes on record once more, and its guest has to be met again."""
         where = self._place.where
         if not isinstance(where, Nowhere):
-            self._write(lambda ledger: ledger.seen(self.wanted.key, domid_of(where), shown(where.path)))
+            self._record_place(where)
         if self._drive is not None:
             self._drive.leave("the ledger was begun anew, so the guest has to be met again")
 
@@ -187,10 +187,12 @@ class Served:
     def _seen(self, where: Endpoint) -> None:
         """Its channel is there, and is another one than the one before: what was said of that one is news if it comes again."""
         self.teller.again()
-        domid = domid_of(where)
-        self._about(domid)
+        self._about(domid_of(where))
         self.teller.tell(logging.INFO, f"its channel is at {shown(where.path)}", Happening.SEEN)
-        self._write(lambda ledger: ledger.seen(self.wanted.key, domid, shown(where.path)))
+        self._record_place(where)
+
+    def _record_place(self, where: Endpoint) -> None:
+        self._write(lambda ledger: ledger.seen(self.wanted.key, domid_of(where), shown(where.path)))
 
     def _unreachable(self, exc: Unreachable) -> None:
         squatted = exc.word == SQUATTED

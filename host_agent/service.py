@@ -7,7 +7,7 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from host_agent.pulse import Pulse
 from host_agent.sd_notify import Notifier
 from host_agent.served import Dom0, Served
 from host_agent.summary import Summary
+from host_agent.supervision import supervise
 from host_agent.talk.drive import Batch
 from host_agent.talk.timing import DEFAULT, Timing
 from pv_channel.text import printable
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from host_agent.ledger.ledger import Ledger
 
 log = logging.getLogger("pv-host-agent")
-
-#: After a fault of ours in one VM's task: that VM waits, the others do not notice.
-RESTART_SECONDS: Final = 10.0
 
 
 class Service:
@@ -213,7 +211,9 @@ class Service:
         self._served[wanted.name], self._keys[wanted.key] = served, wanted.name
         # What an earlier service saw is not true any more: whoever waits for the VM waits for what this one sees.
         self._record(lambda ledger: ledger.stand(wanted.key, State.UNREACHABLE, "the service has begun to look for its channel"))
-        self._tasks[wanted.name] = asyncio.create_task(_supervise(served))
+        name = printable(wanted.name)
+        supervised = supervise(served.serve, name, "this VM is served", noted(Happening.FAULT, vm=name))
+        self._tasks[wanted.name] = asyncio.create_task(supervised)
 
     def _refuse(self, name: str, error: str) -> None:
         """The same, and say so."""
@@ -267,15 +267,3 @@ async def _first(*waits: Coroutine[Any, Any, object], within: float) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _supervise(served: Served) -> None:
-    """Serve one VM, and if our own code fails in it say so and begin anew: one VM's fault is never another's."""
-    while True:
-        try:
-            await served.serve()
-        except Exception:
-            name = printable(served.wanted.name)
-            extra = noted(Happening.FAULT, vm=name)
-            log.exception("%s: a fault in pv-host-agent; this VM is served again in %g s", name, RESTART_SECONDS, extra=extra)
-        await asyncio.sleep(RESTART_SECONDS)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from host_agent.channels import kept_links, sockets
 from host_agent.channels.whereabouts import Whereabouts
 from host_agent.errors import BadFile, shown
+from host_agent.supervision import supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
     from host_agent.channels.endpoint import Domain, Endpoint
 
-log = logging.getLogger("pv-host-agent")
-
-#: After a fault of ours in following xenstore: what was found so far is served meanwhile.
-_RESTART_SECONDS: Final = 10.0
 #: What changed a directory longer ago than this has another time than what changes it next.
 _SETTLED_NANOSECONDS: Final = 2_000_000_000
 
@@ -89,7 +85,8 @@ class Sources:
         if self._discover is None:
             return []
         self._xen = self._discover(changed)
-        return [asyncio.create_task(_supervise(self._xen))]
+        # What was found so far is served meanwhile; without it no VM that starts would be found.
+        return [asyncio.create_task(supervise(self._xen.run, "xenstore", "it is followed"))]
 
     async def first_look(self) -> None:
         """Wait until it is known what runs, or that this cannot be known."""
@@ -150,13 +147,3 @@ def _with_made(endpoints: Mapping[tuple[int, str], Endpoint]) -> Iterator[Endpoi
 def _by_console(item: tuple[tuple[int, str], Endpoint]) -> tuple[int, int, str]:
     (domid, console), _ = item
     return domid, int(console) if console.isdecimal() else 0, console
-
-
-async def _supervise(follower: Follower) -> None:
-    """Follow, and begin anew after a fault of ours: without it no VM that starts would be found."""
-    while True:
-        try:
-            await follower.run()
-        except Exception:
-            log.exception("xenstore: a fault in pv-host-agent; it is followed again in %g s", _RESTART_SECONDS)
-        await asyncio.sleep(_RESTART_SECONDS)

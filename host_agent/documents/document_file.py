@@ -40,11 +40,6 @@ def read(path: Path, layers: Layers | None = None) -> Document:
     return stack_of(text_of(path), path, layers).document()
 
 
-def parse_text(text: str, path: Path) -> Document:
-    """The document that *text* alone is; *path* is only named in the `BadFile` that is raised where it is none."""
-    return stack_of(text, path, None).document()
-
-
 def stack_of(text: str, path: Path, layers: Layers | None) -> Stack:
     """The VM's own file *text*, which stands at *path*, over *layers*, or alone; raise `BadFile`."""
     own = own_of(text, path)

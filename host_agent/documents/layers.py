@@ -15,7 +15,7 @@ from host_agent.documents.layer import DEFAULTS, INHERIT, Layer, shared_of
 from host_agent.documents.stack import Stack
 from host_agent.documents.text_file import text_of
 from host_agent.errors import BadFile, shown
-from host_agent.files import others_may_write
+from host_agent.files import check_writers
 
 if TYPE_CHECKING:
     from host_agent.documents.layer import Own
@@ -93,12 +93,7 @@ class Layers:
     def check_places(self) -> None:
         """Raise `BadFile` where others than root can say what VMs become."""
         for directory in {Path(file.paths[0]).parent for file in self._seen.values()}:
-            try:
-                complaint = others_may_write(directory)
-            except OSError as exc:
-                raise BadFile(f"{shown(directory)}: {exc.strerror}") from None
-            if complaint is not None:
-                raise BadFile(complaint)
+            check_writers(directory)
 
     def files(self) -> list[Path]:
         """All that there are, used or not."""

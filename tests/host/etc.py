@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from host_agent.documents.document_file import read
+from host_agent.documents.document_file import read, stack_of
 from host_agent.documents.layers import Layers
 from host_agent.errors import BadFile
 
@@ -64,3 +64,8 @@ class Etc(NamedTuple):
         with pytest.raises(BadFile) as caught:
             self.document()
         return str(caught.value).replace(f"{self.top}/", "")
+
+
+def parse_text(text: str, path: Path) -> Document:
+    """The document that *text* alone is; *path* is only named in errors."""
+    return stack_of(text, path, None).document()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import selectors
 import socket
 import threading
@@ -95,6 +96,34 @@ class FakeGuest:
             return Result(generation, outcome, [ItemResult("hostname", outcome)], ["ssh-ed25519 AAAA host"], milliseconds=5)
         item = ItemResult("hostname", Outcome.FAILED, "command-failed", "hostnamectl", ["line \x1b[31mone", "line two"])
         return Result(generation, outcome, [item])
+
+
+class FakePty:
+    """A terminal at *path*, as QEMU makes it for ``connection=pty``, with *guest* behind it."""
+
+    def __init__(self, guest: FakeGuest) -> None:
+        self.guest = guest
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.controller, self._terminal = pty.openpty()
+        self.path = os.ttyname(self._terminal)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        os.close(self.controller)
+        os.close(self._terminal)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.controller, selectors.EVENT_READ)
+            while not self._stop.is_set():
+                if selector.select(0.02):
+                    os.write(self.controller, self.guest.receive(os.read(self.controller, 65536)))
 
 
 class FakeQemu:

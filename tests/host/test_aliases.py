@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from host_agent.documents.document_file import parse_text
 from host_agent.errors import BadFile
+from tests.host.etc import parse_text
 from tests.protocol.blocks import read
 
 FILE = Path("web1.yaml")

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 
 from host_agent.__main__ import main
 from host_agent.documents.convert import convert
-from host_agent.documents.document_file import parse_text
 from host_agent.documents.formats.formats import converted, recognised
 from host_agent.documents.formats.netmask import mask_of, prefix_length
 from host_agent.documents.yaml_values import parse
@@ -24,6 +23,7 @@ from host_agent.errors import BadFile
 from pv_channel.document import from_values
 from pv_channel.errors import BadDocument
 from tests.host.damage import damaged
+from tests.host.etc import parse_text
 from tests.host.networks import OPENSTACK, VERSION1, for_openstack, for_version1, meaning, networks
 
 if TYPE_CHECKING:

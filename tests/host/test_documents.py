@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from host_agent.__main__ import main
-from host_agent.documents.document_file import parse_text
 from host_agent.documents.inventory import Inventory
 from host_agent.documents.yaml_values import MAX_VALUES, BadText, Place, parse, place_of
 from host_agent.errors import BadFile
 from pv_channel.messages import MAX_DOCUMENT_BYTES
+from tests.host.etc import parse_text
 
 GOOD = "instance-id: i-1\nlocal-hostname: web1\n"
 

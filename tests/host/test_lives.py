@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pty
-import selectors
 import socket
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -18,7 +15,7 @@ from host_agent.channels import kept_links
 from pv_channel import CHANNEL_NAME
 from tests.host.dom0 import Dom0, eventually, hostnames
 from tests.host.fake_xenstored import Channel, FakeXenstored
-from tests.host.fakes import FakeGuest, FakeQemu
+from tests.host.fakes import FakeGuest, FakePty, FakeQemu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,34 +219,15 @@ def test_a_dead_qemus_file_and_a_link_in_its_place_each_have_their_sentence(dom0
 
 
 def test_a_pty_channel_is_served_like_a_socket(dom0: Dom0, xen: FakeXenstored) -> None:
-    guest = FakeGuest(uuid=RAW)
     dom0.document("vm", "web1", uuid=UUID)
-    controller, terminal = pty.openpty()
-    stop = threading.Event()
-
-    def qemu() -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(controller, selectors.EVENT_READ)
-            while not stop.is_set():
-                if selector.select(0.02):
-                    os.write(controller, guest.receive(os.read(controller, 65536)))
-
-    thread = threading.Thread(target=qemu)
 
     async def story() -> None:
-        channel = Channel(CHANNEL_NAME, tty=os.ttyname(terminal))
-        xen.create(7, "vm", UUID, [channel], os.getpid())
+        xen.create(7, "vm", UUID, [Channel(CHANNEL_NAME, tty=terminal.path)], os.getpid())
         await eventually(lambda: dom0.stands(UUID, "ready"), "ready")
-        assert dom0.vm(UUID)["channel"] == os.ttyname(terminal)
+        assert dom0.vm(UUID)["channel"] == terminal.path
 
-    thread.start()
-    try:
+    with FakePty(FakeGuest(uuid=RAW)) as terminal:
         dom0.serve(story)
-    finally:
-        stop.set()
-        thread.join()
-        os.close(controller)
-        os.close(terminal)
 
 
 def test_libvirts_directory_is_looked_at_without_being_asked_for(dom0: Dom0) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import selectors
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +26,7 @@ from pv_channel.messages import (
 )
 from pv_channel.noise import KeyPair
 from pv_channel.trust import Trust
-from tests.host.fakes import FakeGuest, FakeQemu
+from tests.host.fakes import FakeGuest, FakePty, FakeQemu
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,27 +232,9 @@ def test_wrong_usage_is_exit_2(dom0: Dom0, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_pty_serves_as_well_as_a_socket(dom0: Dom0) -> None:
-    guest = FakeGuest()
-    controller, terminal = pty.openpty()
-    stop = threading.Event()
-
-    def qemu() -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(controller, selectors.EVENT_READ)
-            while not stop.is_set():
-                if selector.select(0.02):
-                    os.write(controller, guest.receive(os.read(controller, 65536)))
-
-    thread = threading.Thread(target=qemu)
-    thread.start()
-    try:
-        os.write(controller, b"what the guest wrote before anybody came\n")
-        assert dom0.push("--pty", os.ttyname(terminal)) == 0
-    finally:
-        stop.set()
-        thread.join()
-        os.close(controller)
-        os.close(terminal)
+    with FakePty(FakeGuest()) as terminal:
+        os.write(terminal.controller, b"what the guest wrote before anybody came\n")
+        assert dom0.push("--pty", terminal.path) == 0
 
 
 def test_what_is_no_terminal_is_told_as_such(dom0: Dom0) -> None:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from host_agent.__main__ import main
 from host_agent.documents import schema as schema_module
-from host_agent.documents.document_file import parse_text
 from host_agent.documents.schema import schema
 from host_agent.documents.yaml_values import parse
 from host_agent.errors import BadFile
 from tests.host.damage import damaged
+from tests.host.etc import parse_text
 from tests.host.networks import OPENSTACK, VERSION1, networks
 from tests.protocol.blocks import Case, read
 

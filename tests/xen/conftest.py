@@ -14,6 +14,7 @@ from _pytest.runner import runtestprotocol
 
 from lab.errors import EmulatorFault
 from lab.running import Lab
+from tests.xen.serving import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,6 +62,15 @@ def machines(request: pytest.FixtureRequest) -> Iterator[Machines]:
 def lab(machines: Machines) -> Lab:
     """Real Xen with a dom0 and no guests; each test destroys what it creates."""
     return machines.running()
+
+
+@pytest.fixture
+def serving(lab: Lab) -> Iterator[Serving]:
+    """The service with an empty ledger and no documents yet."""
+    made = Serving(lab)
+    yield made
+    made.stop()
+    lab.dom0.run("rm -f /etc/pv-host-agent/documents/*")
 
 
 def _speaker(config: pytest.Config) -> Callable[[str], None]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.dom0 import Background
+    from lab.guests import Guest
     from lab.running import Lab
 
 UUID = "5f2b7c1e-9a40-4c5e-8d11-0c6f2a7d2e01"
@@ -81,6 +82,11 @@ class Serving:
             found = self.dom0.run(f"pv-host-agent doctor {self.name}", check=False).output
             raise AssertionError(f"{done.output}\n{self.said()}\n{found}")
         return self.status()
+
+    def applied(self, guest: Guest, generation: int) -> int:
+        """How often this boot of *guest* applied *generation*, by its journal."""
+        said = guest.run("journalctl -b -o cat -u 'pv-guest-agent@*'").output
+        return said.splitlines().count(f"generation {generation}: applied")
 
     def eventually(self, true: Callable[[], Any], what: str) -> None:
         """Wait until *true* is."""

@@ -134,14 +134,6 @@ def ssh(lab: Lab, user: str, address: str, command: str, *, key: str = "/root/op
     return done.status, done.output
 
 
-def eventually(true: Callable[[], bool], what: str) -> None:
-    """Wait until *true* is."""
-    deadline = time.monotonic() + EVENTUALLY_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(2)
-
-
 def ssh_comes(lab: Lab, guest: Guest, address: str) -> None:
     """Wait until root logs in at *address* of *guest*; fail with all that tells why not."""
     deadline = time.monotonic() + EVENTUALLY_SECONDS
@@ -177,7 +169,7 @@ def test_a_guest_becomes_all_that_its_document_says_and_changes_while_it_runs(
     for address in ("10.77.0.11", "10.88.0.11", "fd77::11", "fd88::11", "app1.example.org"):
         if address == "app1.example.org":
             lab.dom0.run("grep -q app1 /etc/hosts || echo 10.77.0.11 app1.example.org >>/etc/hosts")
-        eventually(lambda address=address: reachable(lab, address), f"no ssh to {address}")  # type: ignore[misc]  # bound for B023
+        ssh_comes(lab, guest, address)
     assert ssh(lab, "ada", "10.77.0.11", "sudo -n id -u") == (0, "0\n")
     assert ssh(lab, "ada", "10.77.0.11", "id -nG")[1].split() == ["ada", "deploy"]
     assert ssh(lab, "eve", "10.77.0.11", "true")[0] == 255  # the key's time is over
@@ -194,7 +186,7 @@ def test_a_guest_becomes_all_that_its_document_says_and_changes_while_it_runs(
 
     answer = push(lab, "app1", document(lab, "app1", host=21, bob="Robert", file=False))
     assert (answer["outcome"], answer["generation"]) == ("applied", 2)
-    eventually(lambda: reachable(lab, "10.77.0.21"), "no ssh to the new address")
+    ssh_comes(lab, guest, "10.77.0.21")
     assert guest.run("[ -e /etc/app/settings.conf ]", check=False).status == 1
     assert guest.run("cat /etc/machine-id").output == machine_id
     assert guest.run("getent passwd bob").output.split(":")[4] == "Robert"
@@ -230,18 +222,18 @@ def test_a_wrong_network_change_heals_itself_and_a_right_one_bonds_the_cards_and
     lab, guest = prepared, create("app1")
     push(lab, "app1", document(lab, "app1", host=11))
     guest.wait_ready()
-    eventually(lambda: reachable(lab, "10.77.0.11"), "no ssh to begin with")
+    ssh_comes(lab, guest, "10.77.0.11")
     # The guest's own check: nobody answers as that gateway.
     answer = push(lab, "app1", document(lab, "app1", host=31, gateway="10.77.0.254", more="confirm: {within: 60}\n"), good=False)
     network = next(item for item in answer["items"] if item["item"] == "network")
     assert (answer["outcome"], network["outcome"], network["reason"]) == ("failed", "failed", "rejected")
     assert "10.77.0.254" in network["detail"]
-    eventually(lambda: reachable(lab, "10.77.0.11"), "the old address did not come back")
+    ssh_comes(lab, guest, "10.77.0.11")
     # dom0's check: ssh at an address that the change does not bring.
     wrong = document(lab, "app1", host=32, more="confirm: {check: tcp, tcp: '10.77.0.33:22', within: 30}\n")
     answer = push(lab, "app1", wrong, good=False)
     assert next(item for item in answer["items"] if item["item"] == "network")["reason"] in ("rejected", "unconfirmed")
-    eventually(lambda: reachable(lab, "10.77.0.11"), "the old address did not come back")
+    ssh_comes(lab, guest, "10.77.0.11")
     assert guest.run("cat /etc/app/settings.conf").output == "listen = 10.88.0.11\n"
     # And the right one is confirmed by the same check.
     right = document(lab, "app1", host=33, more="confirm: {check: tcp, tcp: '10.77.0.33:22', within: 120}\n")
@@ -254,9 +246,9 @@ def test_a_wrong_network_change_heals_itself_and_a_right_one_bonds_the_cards_and
     assert [name for name, link in links.items() if link.get("master") == "bond0"] == ["enX0", "enX1"]
     assert (links["tagged"]["link"], links["tagged"]["linkinfo"]["info_data"]["id"]) == ("bond0", 7)
     assert links["br0"]["linkinfo"]["info_kind"] == "bridge"
-    eventually(lambda: reachable(lab, "10.77.0.41"), "no ssh over the bond")
+    ssh_comes(lab, guest, "10.77.0.41")
     assert push(lab, "app1", document(lab, "app1", host=11, more="confirm: {within: 120}\n"))["outcome"] == "applied"
-    eventually(lambda: reachable(lab, "10.77.0.11"), "no ssh after going back")
+    ssh_comes(lab, guest, "10.77.0.11")
     assert "bond0" not in guest.run("ip -brief link show").output
 
 
@@ -280,7 +272,7 @@ def test_a_clone_of_a_used_disk_is_seen_and_becomes_a_machine_of_its_own(prepare
     assert clone.run("cat /etc/machine-id; sha256sum /var/lib/systemd/random-seed").output != identity
     assert clone.run("hostname").output == "app2\n"
     clone.reboot()
-    eventually(lambda: reachable(lab, "10.77.0.12"), "no ssh to the clone")
+    ssh_comes(lab, clone, "10.77.0.12")
 
 
 def test_a_used_machine_that_is_sealed_is_a_template_again(prepared: Lab, create: Callable[..., Guest]) -> None:
@@ -301,7 +293,7 @@ def test_a_used_machine_that_is_sealed_is_a_template_again(prepared: Lab, create
     clone.wait_ready()
     assert clone.run("hostname").output == "app2\n"
     assert "app1" not in clone.run("cat /etc/hosts /home/*/.ssh/authorized_keys /root/.ssh/authorized_keys").output
-    eventually(lambda: reachable(lab, "10.77.0.12"), "no ssh to the clone of the sealed machine")
+    ssh_comes(lab, clone, "10.77.0.12")
 
 
 @pytest.mark.parametrize("moment", ["at the first item", "at the last item"])
@@ -358,4 +350,4 @@ def test_a_power_cut_of_the_whole_host_in_the_middle_of_a_first_boot_leaves_a_gu
         guest.wait_ready()
         assert_whole_or_template(guest)
         assert push(lab, "app1", document(lab, "app1", host=11))["outcome"] in ("applied", "unchanged")
-        eventually(lambda: reachable(lab, "10.77.0.11"), "no ssh after the power cut")
+        ssh_comes(lab, guest, "10.77.0.11")

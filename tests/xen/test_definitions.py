@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.domain_config import DomainConfig, mac_of
+from lab.guests import Guest
+from lab.progress import silent
 from tests.xen.serving import Serving
 
 if TYPE_CHECKING:
@@ -22,17 +25,8 @@ PLACES = """
 mkdir -p /var/lib/xen/web1 /dev/vg0
 ln -sf /root/vmlinux /var/lib/xen/web1/vmlinuz
 ln -sf /root/guest-initrd.img /var/lib/xen/web1/initrd.img
-truncate --size "$(blockdev --getsize64 /dev/vdb)" /var/lib/lab/web1.cow
-loop=$(losetup --find --show /var/lib/lab/web1.cow)
-DM_DISABLE_UDEV=1 dmsetup create web1 --table "0 $(blockdev --getsz /dev/vdb) snapshot /dev/vdb $loop N 8"
 ln -sf /dev/mapper/web1 /dev/vg0/web1
 ip addr replace 192.0.2.1/24 dev xenbr0
-"""
-GONE = """
-xl destroy web1 2>/dev/null
-for _ in $(seq 100); do DM_DISABLE_UDEV=1 dmsetup remove web1 2>/dev/null && break; sleep 0.2; done
-losetup --noheadings --output NAME --associated /var/lib/lab/web1.cow | xargs --no-run-if-empty losetup --detach
-rm -f /var/lib/lab/web1.cow /dev/vg0/web1; ip addr del 192.0.2.1/24 dev xenbr0
 """
 #: The emulated machine alone needs this: with an emulated time stamp counter as well a guest hardly boots.
 XL_NEEDS = 'tsc_mode = "native"\n'
@@ -52,9 +46,12 @@ def web1(lab: Lab) -> Iterator[Serving]:
     made = Serving(lab, "web1")
     made.dom0.put(made.document, block("instance-id: i-web1"), mode=0o600)
     made.dom0.run(PLACES)
+    guest = Guest(lab.dom0, DomainConfig("web1", disk="/dev/mapper/web1", mac=mac_of("web1")), silent)
+    guest.make_disk()
     yield made
     made.stop()
-    made.dom0.run(f"rm -f {made.document}; {GONE}", check=False)
+    guest.destroy()
+    made.dom0.run(f"rm -f {made.document} /dev/vg0/web1; ip addr del 192.0.2.1/24 dev xenbr0")
 
 
 def shown(serving: Serving, wanted: str) -> None:

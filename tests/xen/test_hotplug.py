@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.guests import Guest
-    from lab.running import Lab
 
 BYSTANDER = "org.example.bystander.1"
 #: Emulated: a guest on a bad day.
@@ -32,19 +31,11 @@ ls /proc/{qemu}/fd | wc -l
 ls -A /run/pv-channel | wc -l
 """
 
-@pytest.fixture
-def serving(lab: Lab) -> Iterator[Serving]:
-    """The service with an empty ledger, and db1's document."""
-    made = Serving(lab)
-    made.write("first")
-    yield made
-    made.stop()
-    lab.dom0.run("rm -f /etc/pv-host-agent/documents/*")
-
 
 @pytest.fixture
 def guest(serving: Serving) -> Iterator[Guest]:
     """db1, up, with one channel of another application's; it is forgotten afterwards."""
+    serving.write("first")
     channel = Channel(BYSTANDER, path="/run/pv-channel/bystander.sock")
     made = serving.lab.create("db1", uuid=UUID, mac=MAC, channels=[channel])
     try:

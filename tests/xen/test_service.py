@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lab.guests import Guest
-    from lab.running import Lab
-
-@pytest.fixture
-def serving(lab: Lab) -> Iterator[Serving]:
-    """The service with an empty ledger and no documents yet."""
-    made = Serving(lab)
-    yield made
-    made.stop()
-    lab.dom0.run("rm -f /etc/pv-host-agent/documents/*")
-
 
 @pytest.fixture
 def create(serving: Serving) -> Iterator[Callable[..., Guest]]:
@@ -43,12 +33,6 @@ def create(serving: Serving) -> Iterator[Callable[..., Guest]]:
     yield make
     for guest in made:
         guest.destroy()
-
-
-def applied(guest: Guest, generation: int) -> int:
-    """How often this boot of the guest applied *generation*."""
-    said = guest.run("journalctl -b -o cat -u 'pv-guest-agent@*'").output
-    return said.splitlines().count(f"generation {generation}: applied")
 
 
 def content(guest: Guest) -> str:
@@ -84,7 +68,7 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     assert serving.status()["generation-applied"] == 2
     guest.unpause()
     assert serving.wait()["generation-applied"] == 3
-    assert applied(guest, 3) == 1
+    assert serving.applied(guest, 3) == 1
 
     # Reboot: another domain, nothing is applied again.
     written = content(guest)
@@ -103,7 +87,7 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     assert (vm["generation-applied"], vm["domid"]) == (5, guest.domid)
     assert serving.dom0.run(f"[ -S {SOCKET} ]", check=False).status == 0
     assert "put back" in serving.dom0.run("pv-host-agent events db1; cat /run/serve.log").output
-    assert applied(guest, 5) == 1
+    assert serving.applied(guest, 5) == 1
 
     # The service ends, and is killed.
     written = content(guest)
@@ -115,7 +99,7 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     serving.write("sixth")
     serving.start()
     assert serving.wait()["generation-applied"] == 6
-    assert applied(guest, 6) == 1
+    assert serving.applied(guest, 6) == 1
 
     # The guest's agent is killed, and then the ledger is lost.
     sessions = serving.status()["sessions"]
@@ -130,7 +114,7 @@ def test_one_guest_through_all_that_happens_to_a_vm(serving: Serving, create: Ca
     vm = serving.wait()
     assert (vm["generation-applied"], {item["item"] for item in vm["items"]} >= {"hostname", "network"}) == (6, True)
     assert vm["host-keys"]
-    assert applied(guest, 6) == 1
+    assert serving.applied(guest, 6) == 1
 
     # An operator wants it all again.
     guest.run("hostname drifted")

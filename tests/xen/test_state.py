@@ -15,18 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.guests import Guest
-    from lab.running import Lab
 
 BUNDLE = "/var/lib/lab/db1.state"
-
-
-@pytest.fixture
-def serving(lab: Lab) -> Iterator[Serving]:
-    """The service with an empty ledger and no documents yet."""
-    made = Serving(lab)
-    yield made
-    made.stop()
-    lab.dom0.run(f"rm -f /etc/pv-host-agent/documents/* {BUNDLE}")
 
 
 @pytest.fixture
@@ -38,12 +28,7 @@ def guest(serving: Serving) -> Iterator[Guest]:
     made.wait_ready()
     yield made
     made.destroy()
-
-
-def applied(guest: Guest, generation: int) -> int:
-    """How often this boot of the guest applied *generation*."""
-    said = guest.run("journalctl -b -o cat -u 'pv-guest-agent@*'").output
-    return said.splitlines().count(f"generation {generation}: applied")
+    serving.dom0.run(f"rm -f {BUNDLE}")
 
 
 def test_a_vm_is_restored_on_a_host_that_knows_it_only_by_what_was_saved_beside_it(serving: Serving, guest: Guest) -> None:
@@ -63,7 +48,7 @@ def test_a_vm_is_restored_on_a_host_that_knows_it_only_by_what_was_saved_beside_
     assert "met for the first time" not in " ".join(event["what"] for event in vm["events"])
     assert any("loaded the state that came from" in entry["what"] for entry in vm["audit"])
     assert not any("met for the first time" in entry["what"] for entry in vm["audit"])
-    assert applied(guest, 1) <= 1  # a journal of a machine whose machine-id is new may begin after it
+    assert serving.applied(guest, 1) <= 1  # a journal of a machine whose machine-id is new may begin after it
 
     # And it is the one that is changed from here on.
     serving.write("second")

@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from host_agent.channels import kept_links
 from host_agent.errors import HostError, shown
 from host_agent.qemu import hotplug_chardev, hotplug_nodes
 from host_agent.qemu.hotplug_chardev import PREFIX, chardevs
@@ -158,6 +159,8 @@ class _Chardev:
     async def undo(self) -> None:
         if self._may_be_there:
             await hotplug_chardev.remove(self._qmp, self._making.console.chardev)
+            if self._making.console.path:
+                kept_links.forget(Path(self._making.console.path))  # of a service that has seen it meanwhile
 
 
 class _Nodes:

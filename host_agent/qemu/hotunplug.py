@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from host_agent.channels import kept_links
 from host_agent.channels.ends import ends
 from host_agent.errors import HostError
 from host_agent.qemu import hotplug_chardev
@@ -126,6 +127,9 @@ def _not_used_again(label: str) -> str:
 
 
 def _remove_leftover(path: str) -> None:
-    """Remove a socket at *path* on which nobody listens any more."""
-    if path and Path(path).is_socket() and ends([path])[path].listener is None:
+    """Remove a socket at *path* on which nobody listens any more, and the service's second links to it."""
+    if not path:
+        return
+    kept_links.forget(Path(path))
+    if Path(path).is_socket() and ends([path])[path].listener is None:
         Path(path).unlink(missing_ok=True)

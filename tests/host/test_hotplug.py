@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from host_agent.__main__ import main
+from host_agent.channels import kept_links
 from host_agent.channels.discovery import survey
 from host_agent.channels.endpoint import Domain
 from host_agent.errors import HostError
@@ -177,6 +178,15 @@ def test_plugging_and_unplugging_twenty_times_leaves_nothing_and_uses_one_id(hos
         assert host.plug().console == 2
         assert host.unplug(CHANNEL_NAME).console == 2
         assert host.state() == before
+
+
+def test_a_services_second_link_to_the_socket_goes_with_the_channel(host: Host) -> None:
+    before = host.state()
+    host.plug()
+    kept_links.keep(host.path())
+    assert host.state()[2] != before[2]
+    host.unplug(CHANNEL_NAME)
+    assert host.state() == before
 
 
 def test_a_vm_that_never_had_a_channel_gets_its_first_and_nothing_is_left_of_it(host: Host) -> None:
@@ -405,6 +415,24 @@ def test_a_guest_that_does_not_take_it_up_gets_nothing_and_qemu_is_as_before(hos
     before = host.state()
     with pytest.raises(HostError, match=r"the guest did not take up console 2 within 0\.2 s .*paused.*; everything was undone"):
         host.plug(seconds=0.2)
+    assert host.state() == before
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_services_second_link_to_a_socket_that_did_not_stay_goes_too(host: Host) -> None:
+    kept = []
+
+    def keep(operation: int, path: str) -> None:
+        if operation == END:
+            kept_links.keep(host.path())
+            kept.extend(link for link in kept_links.links(host.path()) if link.exists())
+
+    host.qemu.guest_answers = False
+    before = host.state()
+    host.xen.before = keep
+    with pytest.raises(HostError, match="everything was undone"):
+        host.plug(seconds=0.2)
+    assert kept
     assert host.state() == before
 
 

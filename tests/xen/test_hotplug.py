@@ -6,6 +6,8 @@ What is counted before and after: xenstore's nodes, QEMU's descriptors, and the 
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,15 +22,71 @@ if TYPE_CHECKING:
     from lab.guests import Guest
 
 BYSTANDER = "org.example.bystander.1"
+SECOND = "org.example.second.1"
+SECOND_SOCKET = "/run/pv-channel/second.sock"
+TIMES = 20
 #: Emulated: a guest on a bad day.
 PATIENTLY = "--timeout 200"
 
-#: In dom0: all that a plugged channel could leave behind, as numbers.
-LEFT = """
+#: In the guest: whatever channel comes up beyond the first two, what is written there comes back with its case swapped, which no
+#: terminal's echo does.
+SWAP = """
+import os, termios, time, tty
+while True:
+    for slot in range(3, 8):
+        try:
+            end = os.open(f"/dev/hvc{slot}", os.O_RDWR | os.O_NOCTTY)
+        except OSError:
+            continue
+        try:
+            tty.setraw(end, termios.TCSANOW)
+            while data := os.read(end, 4096):
+                os.write(end, data.swapcase())
+        except (OSError, termios.error):
+            pass
+        os.close(end)
+    time.sleep(0.1)
+"""
+
+#: In dom0: a kilobyte there and back, again and again until the guest has opened its end.
+TALK = """
+import socket, sys, time
+path, word = sys.argv[1], sys.argv[2]
+sent = (word + "x" * 1000 + "\\n").encode()
+end = socket.socket(socket.AF_UNIX)
+end.connect(path)
+end.settimeout(5)
+heard, deadline = b"", time.monotonic() + 200
+while sent.swapcase() not in heard:
+    if time.monotonic() > deadline:
+        sys.exit(f"{len(heard)} bytes came, and not the right ones: {heard[-200:]}")
+    end.sendall(sent)
+    try:
+        while sent.swapcase() not in heard:
+            data = end.recv(65536)
+            if not data:
+                sys.exit("hung up")
+            heard += data
+    except TimeoutError:
+        pass
+"""
+
+#: In dom0: all that a plugged channel could leave behind, a line each; a descriptor by what kind of thing it is.
+LEFT = r"""
 d={domid}
-for tree in /libxl/$d /local/domain/0/backend/console/$d /local/domain/$d/device; do xenstore-ls $tree | wc -l; done
-ls /proc/{qemu}/fd | wc -l
-ls -A /run/pv-channel | wc -l
+for tree in /libxl/$d /local/domain/0/backend/console/$d /local/domain/$d/device; do xenstore-ls -f $tree | sed 's/ = .*//'; done
+find /proc/{qemu}/fd -type l -printf '%l\n' | sed 's/[0-9]\+/N/g'
+ls -A /run/pv-channel
+"""
+
+TWENTY_TIMES = """
+set -e
+for n in $(seq {times}); do
+    pv-host-agent plug db1 --name {name} --path {path} {patiently}
+    python3 /root/talk.py {path} word$n
+    pv-host-agent unplug db1 {name} {patiently}
+    [ ! -e {path} ]
+done
 """
 
 
@@ -45,10 +103,24 @@ def guest(serving: Serving) -> Iterator[Guest]:
         made.destroy()
 
 
-def left(serving: Serving, guest: Guest) -> list[int]:
-    """The numbers of `LEFT`."""
+def left(serving: Serving, guest: Guest) -> list[str]:
+    """The lines of `LEFT`, in order."""
     printed = serving.dom0.run(LEFT.format(domid=guest.domid, qemu=guest.qemu)).output
-    return [int(line) for line in printed.split()]
+    return sorted(printed.splitlines())
+
+
+def nothing_is_left(serving: Serving, guest: Guest, before: list[str]) -> None:
+    """Wait until what is there is what was there *before*."""
+    now: list[str] = []
+
+    def as_before() -> bool:
+        now[:] = left(serving, guest)
+        return now == before
+
+    try:
+        serving.eventually(as_before, "something is left of a channel that is gone")
+    except AssertionError as exc:
+        raise AssertionError(f"more: {Counter(now) - Counter(before)}, less: {Counter(before) - Counter(now)}\n{exc}") from exc
 
 
 def agents(guest: Guest) -> list[list[str]]:
@@ -70,7 +142,7 @@ def nothing_failed(guest: Guest) -> None:
     assert "Failed with result" not in said
 
 
-def test_a_guest_is_provisioned_over_a_plugged_channel_and_loses_it_without_a_trace(
+def test_a_guest_is_provisioned_over_a_plugged_channel_loses_it_and_gets_it_back_twenty_times_without_a_leak(
     serving: Serving, guest: Guest
 ) -> None:
     assert agents(guest) == []
@@ -97,14 +169,44 @@ def test_a_guest_is_provisioned_over_a_plugged_channel_and_loses_it_without_a_tr
     serving.ask(f"unplug db1 {CHANNEL_NAME} {PATIENTLY}", timeout=400)
     serving.eventually(lambda: running_agents(guest) == [], "the agent of a channel that is gone goes on")
     nothing_failed(guest)
-    serving.eventually(lambda: left(serving, guest) == at_first, "something is left of a channel that is gone")
+    nothing_is_left(serving, guest, at_first)
     serving.eventually(lambda: "plug one in" in serving.status()["detail"], "the service takes a channel that is gone for one")
     assert serving.status()["generation-applied"] == 1
 
-    # A paused guest takes nothing up.
+    # A paused guest takes nothing up, and nothing of the attempt is left in QEMU.
     guest.pause()
     done = serving.dom0.run("pv-host-agent plug db1 --timeout 5 2>&1", check=False)
     guest.unpause()
     assert done.status == 1, done.output
     assert "the guest did not take up console" in done.output
     assert "everything was undone" in done.output
+    nothing_is_left(serving, guest, at_first)
+
+    # Plugged anew: what changed meanwhile is applied, once.
+    serving.write("second")
+    replugged = serving.ask(f"plug db1 {PATIENTLY}", timeout=400)
+    assert replugged["path"] == SOCKET
+    assert serving.wait()["generation-applied"] == 2
+    assert guest.run("cat /etc/app.conf").output == "second"
+    assert guest.run("journalctl -b -o cat -u 'pv-guest-agent@*' | grep -c '^generation 2: applied'").output == "1\n"
+
+    # A second channel, twenty times, with bytes both ways each time; the first goes on.
+    serving.dom0.put("/root/talk.py", TALK)
+    guest.run(f"cat >/root/swap.py <<'END'\n{SWAP}\nEND\nsystemd-run --quiet --unit=swap python3 /root/swap.py")
+    before = left(serving, guest)
+    script = TWENTY_TIMES.format(times=TIMES, name=SECOND, path=SECOND_SOCKET, patiently=PATIENTLY)
+    printed = serving.dom0.run(f"exec 2>&1\n{script}", timeout=120.0 * TIMES).output
+    consoles = {line.partition("console ")[2].partition(":")[0] for line in printed.splitlines() if line.startswith("plugged")}
+    assert len(consoles) == 1, printed
+    nothing_is_left(serving, guest, before)
+    serving.write("third")
+    assert serving.wait()["generation-applied"] == 3
+    nothing_failed(guest)
+    assert json.loads(guest.run("pv-guest-agent channels --json").output)[-1]["name"] == CHANNEL_NAME
+
+    # What the domain was created with can go, too; then only the plugged one is left, and the agent finds it at its old terminal.
+    serving.ask(f"unplug db1 {BYSTANDER} {PATIENTLY}", timeout=400)
+    guest.run("systemctl restart 'pv-guest-agent@*'")
+    serving.write("fourth")
+    assert serving.wait()["generation-applied"] == 4
+    nothing_failed(guest)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each console of a stubdomain is: QEMU's log, its state on the way out and in, then the target's serials, then its channels.
+"""What each console of a stubdomain is: QEMU's log, its state on the way out and in, the target's serials, then its channels.
 
 The launcher inside reads this file, too, where nothing but Python's own library is: it imports nothing else.
 """

@@ -75,6 +75,15 @@ loop=$(losetup --find --show /var/lib/lab/{name}.cow)
 DM_DISABLE_UDEV=1 dmsetup create {name} --table "0 $(blockdev --getsz /dev/vdb) snapshot /dev/vdb $loop {how} 8"
 """
 
+#: {archive}, unpacked where nothing is yet; then {script}, with the disk at /mnt.
+_FURNISH = """
+set -e
+mount /dev/mapper/{name} /mnt
+trap 'umount /mnt; rm -f {archive}' EXIT
+tar -C /mnt --skip-old-files -xf {archive}
+{script}
+"""
+
 #: The back end lets go of the disk a moment after the domain is gone.
 _DROP_DISK = """
 export DM_DISABLE_UDEV=1
@@ -133,6 +142,15 @@ class Guest:
         self._dom0.run((_MAKE_DISK if copy_of is None else _COPY_DISK).format(name=self.name, other=copy_of))
         self._dom0.put(_RECORD.format(name=self.name), self.config.record())
         self.attach_disk(lasting=lasting or copy_of is not None)
+
+    def furnish(self, archive: bytes, script: str = "") -> None:
+        """Before it boots, unpack the tar *archive* at its root, where it has nothing of the name; then dom0 runs *script*.
+
+        *script* has its root at /mnt.
+        """
+        there = f"/var/lib/lab/{self.name}.tar"
+        self._dom0.put(there, archive)
+        self._dom0.run(_FURNISH.format(name=self.name, archive=there, script=script))
 
     def attach_disk(self, *, lasting: bool = True) -> None:
         """Make the disk it has known to a dom0 that has just booted."""

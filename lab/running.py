@@ -86,10 +86,12 @@ class Lab:
         more_macs: Iterable[str] = (),
         copy_of: str | None = None,
         lasting: bool = False,
+        furniture: tuple[bytes, str] | None = None,
     ) -> Guest:
         """Create the guest *name* on a pristine disk, or on a copy of that of the guest *copy_of*; return it while it boots.
 
         Only a *lasting* disk can be copied, or outlives `cut_power`.
+        *furniture* is put on the disk first: `Guest.furnish`.
         Without *mac* it gets one made from its name, without *uuid* a random one; *more_macs* are of more network cards.
         *sacrifice* false keeps the list of channels as it is, for xl to drop the first of. LabError when xl refuses, or
         *name* is taken.
@@ -114,6 +116,8 @@ class Lab:
         guest = Guest(self.dom0, config, self._progress)
         guest.make_disk(copy_of, lasting=lasting)
         try:
+            if furniture is not None:
+                guest.furnish(*furniture)
             guest.start()
         except BaseException:
             guest.destroy()

@@ -59,7 +59,7 @@ def parse(data: bytes) -> Capabilities:
         raise BadCapabilities(f"longer than {MAX_BYTES} bytes")
     try:
         found = msgspec.json.decode(data, type=Capabilities)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise BadCapabilities(f"no JSON of the schema: {printable(exc, 200)}") from None
     except RecursionError:
         raise BadCapabilities("no JSON of the schema: nested too deep") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from host_agent.channels.endpoint import domid_of
@@ -179,6 +180,7 @@ class Served:
         told = telling(notice, self.wanted)
         if told is None:
             return
+        self._dom0.batch.counts.heard(notice)
         if told.is_news:
             self.teller.again()
         tell = self.teller.tell_once if told.once else self.teller.tell
@@ -200,6 +202,7 @@ class Served:
             self._write(lambda ledger: ledger.audit(self.wanted.key, SERVICE, str(exc)))
         happening = Happening.SQUATTED if squatted else Happening.UNREACHABLE
         self._stand(State.UNREACHABLE, str(exc), logging.ERROR if squatted else logging.INFO, happening)
+        self._dom0.batch.counts.unreachable[exc.word] += 1
 
     def _tell_put_back(self) -> None:
         self.teller.tell(logging.WARNING, "its socket was removed, as a dying QEMU of an earlier life does; it was put back")

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +28,7 @@ from host_agent.talk.timing import DEFAULT, Timing
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from host_agent.channels.sources import Sources
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
     from host_agent.keys import Identity
     from host_agent.ledger.ledger import Ledger
 
+    Beside = tuple[str, Callable[[Dom0], Awaitable[None]]]
+
 log = logging.getLogger("pv-host-agent")
 
 
 class Service:
     """The VMs of this host. The directory *documents* has what each should become, *sources* where its channel is.
 
-    *identify* reads who this host is, now and when it is told to reload; it raises `BadFile` where it cannot.
+    *identify* reads who this host is, now and when it is told to reload; it raises `BadFile` where it cannot. What is
+    *beside* it, each with the name that a fault in it is said of, goes on as long as the service does, told what all VMs share.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Service:
         identify: Callable[[], Identity],
         ledger: Ledger,
         timing: Timing = DEFAULT,
+        beside: Sequence[Beside] = (),
     ) -> None:
         self._inventory, self._sources = Inventory(documents), sources
         self._channel, self._ledger, self._timing = channel, ledger, timing
@@ -63,6 +68,7 @@ class Service:
         self._complaint = ""
         self._is_more = False
         self._stands = Summary(ledger)
+        self._beside = beside
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. SIGHUP reads everything again; a change in xenstore looks at the channels at once."""
@@ -75,6 +81,7 @@ class Service:
             loop.add_signal_handler(number, _set, self._stop, self._news)
         loop.add_signal_handler(signal.SIGHUP, _set, self._reload, self._news)
         following = self._sources.follow(self._news.set)
+        following += [asyncio.create_task(supervise(partial(work, self._dom0), of, "it is begun")) for of, work in self._beside]
         await _first(self._sources.first_look(), self._stop.wait(), within=self._timing.first_survey)
         await self._look_at_all()
         announce.started(

@@ -30,6 +30,10 @@ class Counted(NamedTuple):
     echoed: int = 0
     stale: int = 0
 
+    def plus(self, more: Counted) -> Counted:
+        """And so many more."""
+        return Counted(self.dropped + more.dropped, self.echoed + more.echoed, self.stale + more.stale)
+
 
 class Called(NamedTuple):
     """What an ssh client may call a VM; *certified* is whether its host keys come with certificates."""

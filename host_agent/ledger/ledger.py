@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from host_agent.files import private_directory
+from host_agent.ledger import census
 from host_agent.ledger.answers import Answers
 from host_agent.ledger.entry_rows import EntryRows
 from host_agent.ledger.file import open_file
 from host_agent.ledger.gathered import Gathered
 from host_agent.ledger.guest_keys import GuestKeys
 from host_agent.ledger.heard import Heard
+from host_agent.ledger.known import Counted
 from host_agent.ledger.schema import FILE_NAME, MAX_TEXT
 from host_agent.ledger.standing import Moment, State
 from host_agent.ledger.transactions import Transactions
@@ -27,11 +29,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from host_agent.ledger.known import Called, Counted, Meeting
+    from host_agent.durations import Durations
+    from host_agent.ledger.census import Group, OfOne
+    from host_agent.ledger.known import Called, Meeting
     from pv_channel.messages import Facts, ItemResult, Result
 
 #: For so long after a ledger was begun anew VMs are taken for such as the one before knew: a host's documents are read by then.
 ANEW_SECONDS: Final = 600.0
+#: What is wanted already has been wanted since it first was.
+_WANT: Final = (
+    "UPDATE vm SET wanted_at=CASE WHEN generation_wanted IS ? AND digest_wanted=? THEN wanted_at ELSE ? END, name=?,"
+    " generation_wanted=?, digest_wanted=?, document_error='' WHERE key=?"
+)
 
 
 class Ledger:
@@ -41,6 +50,8 @@ class Ledger:
         self.path = path
         self._wall = wall
         self._anew_until = 0.0
+        #: Lines that were dropped since this was made.
+        self.dropped = Counted()
         self._db = Transactions(path, db)
         self._gathered = Gathered(self._db, wall)
         self._heard = Heard(self._db, wall)
@@ -98,6 +109,19 @@ class Ledger:
         """Where each VM stands."""
         return dict(self._db.read("SELECT key, state FROM vm").fetchall())
 
+    def census(self) -> list[Group]:
+        """How many VMs stand where, and how far their documents are."""
+        return census.take(self._db.read)
+
+    def each(self) -> list[OfOne]:
+        """Every VM, as it is counted."""
+        return census.each(self._db.read)
+
+    @property
+    def commits(self) -> Durations:
+        """How long commits took since this was made."""
+        return self._db.commits
+
     @property
     def changes(self) -> int:
         """Grows with all that is written; another number where another file is written to."""
@@ -108,8 +132,7 @@ class Ledger:
         if key != name:  # all that is known by the name may be that its document had no uuid, or was none
             self._db.do("DELETE FROM vm WHERE key=? AND guest_key IS NULL AND rival_key IS NULL", (name,))
         self._ensure(key, name)
-        wanted = (name, generation, digest, key)
-        self._db.do("UPDATE vm SET name=?, generation_wanted=?, digest_wanted=?, document_error='' WHERE key=?", wanted)
+        self._db.do(_WANT, (generation, digest, self._wall(), name, generation, digest, key))
 
     def document_error(self, key: str, name: str, error: str) -> None:
         """The VM's file cannot be used as it is now; what was wanted before stays in force."""
@@ -199,6 +222,7 @@ class Ledger:
 
     def counted(self, key: str, counted: Counted) -> None:
         """So many more lines were dropped."""
+        self.dropped = self.dropped.plus(counted)
         self._gathered.counted(key, counted)
 
     def event(self, key: str, text: str) -> None:
@@ -215,7 +239,7 @@ class Ledger:
 
     def ask_to_reprovision(self, key: str) -> None:
         """All that the VM's document says is to be applied again, as a new generation; done with once that is sent."""
-        self._db.do("UPDATE vm SET reprovision=1 WHERE key=?", (key,))
+        self._db.do("UPDATE vm SET reprovision=1, wanted_at=? WHERE key=?", (self._wall(), key))
 
     def done_with_reprovisioning(self, key: str) -> None:
         """That is not to be done any more."""

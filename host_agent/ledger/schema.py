@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "ledger.sqlite"
 #: Kept in the file's user_version; a higher one was written by a newer agent.
-VERSION: Final = 4
+VERSION: Final = 5
 #: A VM's latest events; each VM has as many places of its own.
 EVENTS_KEPT: Final = 64
 #: A VM's latest entries of the audit trail.
@@ -112,11 +112,15 @@ ALTER TABLE vm ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;          -- it was kn
 ALTER TABLE vm ADD COLUMN audits INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX vm_to_reprovision ON vm (key) WHERE reprovision;
 """
+_PENDING: Final = """
+ALTER TABLE vm ADD COLUMN wanted_at REAL NOT NULL DEFAULT 0;        -- since when it is to become what is wanted now
+UPDATE vm SET wanted_at=since;
+"""
 #: SQLite's codes (https://sqlite.org/rescode.html): SQLITE_CORRUPT and SQLITE_NOTADB, in the bits of the primary code.
 _DAMAGE: Final = (11, 26)
 _PRIMARY: Final = 0xFF
 #: What makes a file of version N one of version N + 1, from nothing at all on.
-_STEPS: Final = (_FIRST, _KNOWN_HOSTS, _REPORTS, _LIVES)
+_STEPS: Final = (_FIRST, _KNOWN_HOSTS, _REPORTS, _LIVES, _PENDING)
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from host_agent.durations import Durations
 from host_agent.errors import LedgerDamaged, shown
 from host_agent.ledger.file import open_file
 from host_agent.ledger.schema import MAX_TEXT, VERSION, trouble
@@ -27,6 +29,8 @@ class Transactions:
         self._db = db
         #: Whether the next commit is on the disk when it is done.
         self.durable = False
+        #: How long each commit took.
+        self.commits = Durations()
 
     def do(self, statement: str, values: tuple[Any, ...]) -> None:
         """Write, with a row of values."""
@@ -61,7 +65,9 @@ class Transactions:
     def commit(self) -> None:
         """Put what was written on record."""
         if self.in_transaction:
+            began = perf_counter()
             self.read("COMMIT")
+            self.commits.add(perf_counter() - began)
             if self.durable:
                 self.read("PRAGMA synchronous=NORMAL")
                 self.durable = False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from host_agent.channels.connect import unread
 from host_agent.errors import LedgerDamaged, LedgerTrouble
 from host_agent.talk.confirm import Looks
+from host_agent.talk.counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ class Batch:
         #: That the ledger was found to be damaged, until somebody has seen to it.
         self.damage: LedgerDamaged | None = None
         self._scheduled = False
+        #: Of all the streams.
+        self.counts = Counts()
 
     def add(self, drive: Drive) -> None:
         """*drive* may have something to write; it is asked once the ledger is committed, later in this turn."""
@@ -79,6 +82,7 @@ class Batch:
             self._mind(exc)
             self._ledger.abandon()
         self.last_trouble = trouble
+        self.counts.not_recorded += trouble is not None
         for drive in drives:
             if trouble is None:
                 drive.write()
@@ -106,6 +110,9 @@ class Drive:
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self.conversation = begin(self._loop.time())
         self._descriptor, self._batch = descriptor, batch
+        self._counts = batch.counts
+        self._counts.opened += 1
+        self._counts.streams += 1
         self._looks = Looks(self._decided)
         self._timer: asyncio.TimerHandle | None = None
         self._rest = b""
@@ -148,6 +155,7 @@ class Drive:
         if not self._open:
             return
         self._open = False
+        self._counts.streams -= 1
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
         self._looks.end()
@@ -191,6 +199,7 @@ class Drive:
         if not data:
             self.end(CLOSED)
             return
+        self._counts.received += len(data)
         self.conversation.receive(data, self._loop.time())
         self._due()
 
@@ -230,6 +239,7 @@ class Drive:
             written = os.write(self._descriptor, data)
         except BlockingIOError:
             written = 0
+        self._counts.sent += written
         had_rest, self._rest = bool(self._rest), data[written:]
         if self._rest and not had_rest:
             self._loop.add_writer(self._descriptor, self._guarded, self._write)

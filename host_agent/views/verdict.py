@@ -86,8 +86,14 @@ _WANTED_NOW: Final = Asked()
 
 def judged(vm: Stands, asked: Asked = _WANTED_NOW) -> Judged:
     """Whether *vm* is what its document says, which is in force, answered for and with nothing of it under way."""
-    waits = _quarrel(vm) or _document(vm, asked) or _answer(vm, asked) or _presence(vm)
+    waits = _quarrel(vm) or _document(vm, asked) or _answer(vm, asked) or _items(vm) or _presence(vm)
     return Judged(Verdict.READY, "") if waits is None else Judged(waits.verdict, printable(waits.why, _WHY))
+
+
+def of_document(vm: Stands) -> Verdict:
+    """The same of its document alone: a guest that is what it should be may be away (`ledger.census` counts by this)."""
+    waits = _quarrel(vm) or _document(vm, _WANTED_NOW) or _answer(vm, _WANTED_NOW) or _items(vm)
+    return Verdict.READY if waits is None else waits.verdict
 
 
 def _quarrel(vm: Stands) -> Judged | None:
@@ -124,14 +130,17 @@ def _answer(vm: Stands, asked: Asked) -> Judged | None:
     return None
 
 
-def _presence(vm: Stands) -> Judged | None:
-    """What is wanted is in force; whether all of it is well, done, and its guest there."""
+def _items(vm: Stands) -> Judged | None:
+    """What is wanted is in force; whether all of it is well, and done."""
     if vm.failed:
         return _failed(vm.failed)
     if vm.pending:
         return _waiting(f"{vm.pending}: pending")
-    if vm.state == State.DEGRADED:
-        return _failed(DEGRADED)
+    return _failed(DEGRADED) if vm.state == State.DEGRADED else None
+
+
+def _presence(vm: Stands) -> Judged | None:
+    """All of it is well; whether its guest is there."""
     return None if vm.state == State.READY else _waiting(vm.detail or vm.state)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from host_agent.documents.document_file import Wanted
     from host_agent.keys import Identity
     from host_agent.ledger.ledger import Ledger
+    from host_agent.membership import Membership
     from host_agent.talk.notices import Notice
     from host_agent.talk.timing import Timing
 
@@ -45,6 +46,8 @@ class Dom0(NamedTuple):
     ledger: Ledger
     batch: Batch
     timing: Timing
+    #: With whom this host shares its VMs.
+    membership: Membership
 
 
 class Served:
@@ -170,17 +173,19 @@ class Served:
     def _begin(self, now: float) -> Conversation:
         dom0 = self._dom0
         return Conversation(
-            self.wanted, dom0.channel, dom0.identity(), dom0.ledger, self._hear, now=now, timing=dom0.timing
-        )
+            self.wanted, dom0.channel, dom0.identity(), dom0.ledger, self._hear, now=now, timing=dom0.timing,
+            withheld=partial(dom0.membership.withheld, self.wanted.key),
+        )  # fmt: skip
 
     def _hear(self, notice: Notice) -> None:
+        self._dom0.membership.noted(self.wanted.key)
         self._stands = ""
+        self._dom0.batch.counts.heard(notice)
         if self._silence is not None and notice.what is not What.GREETING:
             self._silence.heard(self._clock(), over=notice.what is What.LOST)
         told = telling(notice, self.wanted)
         if told is None:
             return
-        self._dom0.batch.counts.heard(notice)
         if told.is_news:
             self.teller.again()
         tell = self.teller.tell_once if told.once else self.teller.tell
@@ -197,12 +202,12 @@ class Served:
         self._write(lambda ledger: ledger.seen(self.wanted.key, domid_of(where), shown(where.path)))
 
     def _unreachable(self, exc: Unreachable) -> None:
+        self._dom0.batch.counts.unreachable[exc.word] += 1
         squatted = exc.word == SQUATTED
         if squatted and self._stands != str(exc):
             self._write(lambda ledger: ledger.audit(self.wanted.key, SERVICE, str(exc)))
         happening = Happening.SQUATTED if squatted else Happening.UNREACHABLE
         self._stand(State.UNREACHABLE, str(exc), logging.ERROR if squatted else logging.INFO, happening)
-        self._dom0.batch.counts.unreachable[exc.word] += 1
 
     def _tell_put_back(self) -> None:
         self.teller.tell(logging.WARNING, "its socket was removed, as a dying QEMU of an earlier life does; it was put back")
@@ -223,4 +228,5 @@ class Served:
         self._write(lambda ledger: ledger.event(self.wanted.key, text))
 
     def _write(self, record: Callable[[Ledger], None]) -> None:
+        self._dom0.membership.noted(self.wanted.key)
         self._dom0.batch.write(record)

@@ -8,16 +8,16 @@ import logging
 import signal
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from host_agent.documents.inventory import Inventory
 from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.ledger.set_aside import mend
 from host_agent.ledger.standing import State
 from host_agent.log import announce
 from host_agent.log.happenings import Happening, noted
+from host_agent.membership import Alone
 from host_agent.pulse import Pulse
 from host_agent.sd_notify import Notifier
 from host_agent.served import Dom0, Served
@@ -32,14 +32,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from host_agent.channels.sources import Sources
+    from host_agent.channels.whereabouts import Whereabouts
     from host_agent.documents.document_file import Wanted
     from host_agent.errors import LedgerDamaged
     from host_agent.keys import Identity
     from host_agent.ledger.ledger import Ledger
+    from host_agent.membership import Membership
 
     Beside = tuple[str, Callable[[Dom0], Awaitable[None]]]
 
 log = logging.getLogger("pv-host-agent")
+
+_REMOVED: Final = "the document was removed"
 
 
 class Service:
@@ -47,6 +51,7 @@ class Service:
 
     *identify* reads who this host is, now and when it is told to reload; it raises `BadFile` where it cannot. What is
     *beside* it, each with the name that a fault in it is said of, goes on as long as the service does, told what all VMs share.
+    Where there is a *membership* in a fleet, that has the documents.
     """
 
     def __init__(
@@ -58,8 +63,9 @@ class Service:
         ledger: Ledger,
         timing: Timing = DEFAULT,
         beside: Sequence[Beside] = (),
+        membership: Membership | None = None,
     ) -> None:
-        self._inventory, self._sources = Inventory(documents), sources
+        self._membership, self._sources = membership or Alone(documents), sources
         self._channel, self._ledger, self._timing = channel, ledger, timing
         self._identify, self._identity = identify, identify()
         self._served: dict[str, Served] = {}
@@ -74,18 +80,19 @@ class Service:
         """Serve until SIGTERM or SIGINT. SIGHUP reads everything again; a change in xenstore looks at the channels at once."""
         loop = asyncio.get_running_loop()
         self._clock, self._began = loop.time, loop.time()
-        self._dom0 = Dom0(self._channel, lambda: self._identity, self._ledger, Batch(self._ledger, loop), self._timing)
+        batch = Batch(self._ledger, loop)
+        self._dom0 = Dom0(self._channel, lambda: self._identity, self._ledger, batch, self._timing, self._membership)
         self._pulse = Pulse(Notifier(), self._dom0.batch, self._summary, loop.time)
         self._stop, self._reload, self._news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _set, self._stop, self._news)
         loop.add_signal_handler(signal.SIGHUP, _set, self._reload, self._news)
-        following = self._sources.follow(self._news.set)
+        following = self._sources.follow(self._news.set) + self._membership.follow(self._news.set)
         following += [asyncio.create_task(supervise(partial(work, self._dom0), of, "it is begun")) for of, work in self._beside]
         await _first(self._sources.first_look(), self._stop.wait(), within=self._timing.first_survey)
         await self._look_at_all()
         announce.started(
-            len(self._served), self._channel, self._inventory.directory, self._sources.said, self._ledger.path, self._identity
+            len(self._served), self._channel, self._membership.said, self._sources.said, self._ledger.path, self._identity
         )
         self._pulse.ready()
         while await self._is_due():
@@ -149,7 +156,7 @@ class Service:
         if self._dom0.batch.damage is not None:
             self._mend_ledger(self._dom0.batch.damage)
         whereabouts = self._sources.look()
-        self._complain(self._look_at_documents() or self._sources.complaint)
+        self._complain(self._look_at_documents(whereabouts) or self._sources.complaint)
         for served in self._served.values():
             served.found(whereabouts.of(served.wanted))
         self._record(self._reprovision)
@@ -170,21 +177,23 @@ class Service:
         self._dom0.batch.damage = None
         log.error("%s", said, extra=noted(Happening.LEDGER_SET_ASIDE))
         if is_anew:
-            self._inventory = Inventory(self._inventory.directory)  # whose next looks put all documents on record
+            self._membership.begin_anew()  # whose next looks put all documents on record
             for served in self._served.values():
                 self._want_on_record(served.wanted)
                 served.begin_anew()
 
-    def _look_at_documents(self) -> str:
+    def _look_at_documents(self, whereabouts: Whereabouts) -> str:
         """Why the documents could not be looked at, or ""."""
         try:
-            changes = self._inventory.look()
+            changes = self._membership.look(whereabouts)
         except BadFile as exc:
             self._is_more = False
             return str(exc)
         self._is_more = changes.more
         for name in changes.removed:
-            self._remove(name)
+            self._remove(name, _REMOVED)
+        for name, why in changes.left:
+            self._remove(name, why)
         for text in changes.complaints:
             log.error("%s", text, extra=noted(Happening.DOCUMENT_BAD))
         for name, error in changes.errors:
@@ -200,7 +209,7 @@ class Service:
             return
         served = self._served.get(wanted.name)
         if served is not None and served.wanted.key != wanted.key:
-            self._remove(wanted.name)
+            self._remove(wanted.name, _REMOVED)
             served = None
         self._want_on_record(wanted)
         if served is None:
@@ -233,18 +242,18 @@ class Service:
         key = name if served is None else served.wanted.key
         self._record(lambda ledger: ledger.document_error(key, name, error))
 
-    def _remove(self, name: str) -> None:
-        """There is no document any more: the VM is left as it is, and alone."""
+    def _remove(self, name: str, why: str) -> None:
+        """There is no document any more, or not for this host: the VM is left as it is, and alone."""
         served = self._served.pop(name, None)
         if served is None:
-            self._record(lambda ledger: ledger.stand(name, State.REMOVED, "the document was removed"))
+            self._record(lambda ledger: ledger.stand(name, State.REMOVED, why))
             return
-        log.info("%s: the document was removed; the VM is left as it is", printable(name, 100))
+        log.info("%s: %s; the VM is left as it is", printable(name, 100), why)
         del self._keys[served.wanted.key]
         self._tasks.pop(name).cancel()
         served.forget()
         key = served.wanted.key
-        self._record(lambda ledger: ledger.stand(key, State.REMOVED, "the document was removed"))
+        self._record(lambda ledger: ledger.stand(key, State.REMOVED, why))
 
     def _record(self, record: Callable[[Ledger], None]) -> None:
         self._dom0.batch.write(record)

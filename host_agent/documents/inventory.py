@@ -20,7 +20,7 @@ from host_agent.documents.text_file import text_of
 from host_agent.errors import BadFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: How long one look may keep the loop from the VMs; reading a document takes a millisecond.
 SLICE_SECONDS: Final = 0.05
@@ -30,7 +30,8 @@ class Changes(NamedTuple):
     """What a look found that the look before did not.
 
     *errors* are those of single VMs, which keep what they had; *complaints* are the same for a log: one for each fault, however
-    many VMs have it. Where there is *more*, the next look goes on with it.
+    many VMs have it. Where there is *more*, the next look goes on with it. Those that have *left* have documents, and a reason
+    why they are not to be served from here.
     """
 
     wanted: list[Wanted]
@@ -38,6 +39,7 @@ class Changes(NamedTuple):
     removed: list[str]
     complaints: list[str]
     more: bool
+    left: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(slots=True)

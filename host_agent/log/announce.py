@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("pv-host-agent")
 
 
-def started(count: int, channel: bytes, documents: Path, channels: str, ledger: Path, identity: Identity) -> None:
-    """It has looked at everything for the first time; *channels* says where it looks for those."""
+def started(count: int, channel: bytes, documents: str, channels: str, ledger: Path, identity: Identity) -> None:
+    """It has looked at everything for the first time; *documents* and *channels* say where those are."""
     text = (
-        f"pv-host-agent {VERSION} serves {vms(count)} on {printable(channel, 200)}: documents in {shown(documents)}, {channels},"
+        f"pv-host-agent {VERSION} serves {vms(count)} on {printable(channel, 200)}: {documents}, {channels},"
         f" the ledger in {shown(ledger.parent)}; this host's key is {_key(identity)}"
     )
     log.info("%s", text, extra=noted(Happening.STARTED))

@@ -38,6 +38,8 @@ class Happening(Enum):
     SQUATTED = ("84a6d5bb77eb4d9c8ec25c03186a2fbf", "Somebody else is at a VM's channel")
     KEY_BAD = ("86db7d4dcc0e4a0caf1dc7bfa8e9f1d3", "This host's key could not be read again")
     DOCUMENT_BAD = ("9421420a42db4379a1ee615869d9e9a5", "A document cannot be used")
+    WITHHELD = ("00f395ddd6f14ce8b5ddd57b6962abf3", "A generation is withheld from its guest")
+    FLEET = ("e21bfd046aab46b8b229d89bf16c7a44", "The fleet's etcd cannot be used")
     LEDGER_TROUBLE = ("ecb37ebb9fef4c14ba35621c6210c126", "The ledger cannot be read or written")
     LEDGER_SET_ASIDE = ("acdc267076774039903d94b2c76df193", "A damaged ledger was set aside")
     FAULT = ("51ff1c7516734cf5b4fe220ab80b2d07", "A fault in pv-host-agent itself")

@@ -28,6 +28,7 @@ _NOTED: Final = {
     What.KEY_CHANGED: (logging.ERROR, Happening.KEY_CHANGED),
     What.KEY_SHARED: (logging.ERROR, Happening.KEY_SHARED),
     What.SENDING: (logging.INFO, Happening.SENT),
+    What.WITHHELD: (logging.WARNING, Happening.WITHHELD),
     What.NOT_AGAIN: (logging.WARNING, Happening.NOT_AGAIN),
     What.FACTS: (logging.INFO, Happening.FACTS),
     What.UNCONFIRMED: (logging.INFO, Happening.UNCONFIRMED),
@@ -36,7 +37,7 @@ _NOTED: Final = {
     What.LOST: (logging.WARNING, Happening.LOST),
 }
 #: What may come again and again without anything having changed.
-_ONCE: Final = (What.LOST, What.REFUSED, What.KEY_CHANGED, What.KEY_SHARED)
+_ONCE: Final = (What.LOST, What.REFUSED, What.WITHHELD, What.KEY_CHANGED, What.KEY_SHARED)
 
 
 class Telling(NamedTuple):

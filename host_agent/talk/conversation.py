@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from pv_channel.messages import GuestMessage, Hello, HostMessage
     from pv_channel.session import HostEvent
 
+
+def _never() -> str:
+    """Why no generation may be sent: whatever is wanted may."""
+    return ""
+
+
 class Conversation:
     """The host's part over one byte stream. What takes *now* may change `next_deadline` and what there is to send."""
 
@@ -54,6 +60,7 @@ class Conversation:
         timing: Timing = DEFAULT,
         who: str = SERVICE,
         dry_run: bool = False,
+        withheld: Callable[[], str] = _never,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.end = Host(
@@ -68,7 +75,7 @@ class Conversation:
         self._greeted_at = now - timing.between_greetings
         self._dry_run = dry_run
         self._who = who
-        self._delivery = Delivery(wanted, ledger, tell, self._say, timing, who=who, dry_run=dry_run)
+        self._delivery = Delivery(wanted, ledger, tell, self._say, timing, who=who, dry_run=dry_run, withheld=withheld)
         self._machine = Machine(self._key, ledger, tell, now)
         self._tally = Tally(self.end)
         self._next_count = now + timing.ping_every

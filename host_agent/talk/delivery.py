@@ -55,13 +55,14 @@ class Delivery:
 
     def __init__(
         self, wanted: Wanted, ledger: Ledger, tell: Callable[[Notice], None], say: Callable[[HostMessage], None], timing: Timing,
-        *, who: str, dry_run: bool,
+        *, who: str, dry_run: bool, withheld: Callable[[], str],
     ) -> None:  # fmt: skip
         self.wanted = wanted
         self._key = wanted.key
         self.deadline = 0.0
         self._ledger, self._tell, self._say, self._timing, self._dry_run = ledger, tell, say, timing, dry_run
         self._who = who
+        self._withheld, self._is_withheld = withheld, False
         self._last = wanted
         self._agent = ""
         self._known = Known()
@@ -99,8 +100,9 @@ class Delivery:
         self._known = self._known._replace(reprovision=True)
 
     def send(self, now: float) -> bool:
-        """Send the document, or ask what it would take; False where there is nothing to send, for the guest has it."""
+        """Send the document, or ask what it would take; False where nothing is sent: the guest has it, or it is withheld."""
         self._last = wanted = self.wanted
+        self._is_withheld = False
         if self._dry_run:
             if is_in_force(wanted, self._guest):
                 return False
@@ -110,8 +112,18 @@ class Delivery:
                 self._ledger.in_force(self._key, self._guest.instance_id, self._guest.generation, wanted.digest, self._agent)
                 self._ledger.is_called(self._key, called(wanted.document))
                 return False
+            why = self._withheld()
+            if why:
+                self._withhold(why)
+                return False
         self._send(wanted, to_send(wanted, self._guest, self._known), now)
         return True
+
+    def _withhold(self, why: str) -> None:
+        """What is wanted stays wanted; whoever withholds it says when it may be sent."""
+        self._is_withheld = True
+        self._ledger.stand(self._key, State.PROVISIONING, why)
+        self._tell(Notice(What.WITHHELD, why))
 
     def _refuse_to_renumber(self) -> None:
         """A number that the operator gave is not ours to change, and without a new one the guest applies nothing again."""
@@ -154,7 +166,9 @@ class Delivery:
         return known.reprovision or (known.instance_id, known.digest_sent) != (wanted.document.instance_id, wanted.digest)
 
     def still_there(self) -> None:
-        """The guest, to which nothing was sent, has given a sign of life: so it is what it shall be."""
+        """The guest, to which nothing was sent, has given a sign of life: so it is what it shall be, if nothing was withheld."""
+        if self._is_withheld:
+            return
         generation = self._guest.generation
         self._moment(Moment.IN_FORCE, f"generation {generation} of {self.wanted.document.instance_id}")
         text = f"generation {generation} is in force already; nothing {'would be' if self._dry_run else 'was'} sent"

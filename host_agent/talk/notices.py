@@ -27,6 +27,7 @@ class What(Enum):
     KEY_CHANGED = "key-changed"
     KEY_SHARED = "key-shared"
     SENDING = "sending"
+    WITHHELD = "withheld"
     WORKING = "working"
     UNCONFIRMED = "unconfirmed"
     CONFIRMED = "confirmed"

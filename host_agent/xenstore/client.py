@@ -163,6 +163,11 @@ class Client(Nodes):
         answer = await self._connection.ask(Operation.IS_DOMAIN_INTRODUCED, wire.joined(b"%d" % domid), f"domain {domid}")
         return wire.answer(answer)
 
+    async def set_target(self, domid: int, target: int) -> None:
+        """Let the domain *domid*, which runs, do in xenstore what *target*, which runs, may do: it is its device model."""
+        payload = wire.joined(b"%d" % domid, b"%d" % target)
+        await self._connection.ask(Operation.SET_TARGET, payload, f"domain {domid}")
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Nodes]:
         """The nodes as they are now; what is written comes true all at once when the block ends, or not at all.

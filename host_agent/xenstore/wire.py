@@ -45,6 +45,7 @@ class Operation(IntEnum):
     WATCH_EVENT = 15
     ERROR = 16
     IS_DOMAIN_INTRODUCED = 17
+    SET_TARGET = 19
     DIRECTORY_PART = 22
 
 

@@ -27,7 +27,7 @@ HEADER: Final = struct.Struct("=IIII")
 PAYLOAD: Final = 4096
 #: public/io/xs_wire.h
 DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, START, END = 1, 2, 3, 4, 5, 6, 7
-WRITE, MKDIR, RM, SET_PERMS, WATCH_EVENT, ERROR, IS_INTRODUCED, DIRECTORY_PART = 11, 12, 13, 14, 15, 16, 17, 22
+WRITE, MKDIR, RM, SET_PERMS, WATCH_EVENT, ERROR, IS_INTRODUCED, SET_TARGET, DIRECTORY_PART = 11, 12, 13, 14, 15, 16, 17, 19, 22
 
 
 class Channel(NamedTuple):
@@ -81,6 +81,8 @@ class FakeXenstored:
         self.before: Callable[[int, str], None] = lambda operation, path: None
         self._root = Node(["n0"])
         self._introduced: set[int] = set()
+        #: Which domain may do what another may, as its device model.
+        self.targets: dict[int, int] = {}
         self._generation, self._transaction = 1, 0
         self._clients: dict[socket.socket, Client] = {}
         #: Held while the tree is looked at or changed.
@@ -212,14 +214,14 @@ class FakeXenstored:
         """What is written there, "" where there is no such node."""
         with self.lock:
             try:
-                return self._find(self._root, path).value.decode()
+                return self._find(self._root, path).value.decode("utf-8", "surrogateescape")
             except Oops:
                 return ""
 
     def snapshot(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Every node's value and permissions, by its path."""
         with self.lock:
-            return {path: (node.value.decode(), node.perms) for path, node in _below("", self._root)}
+            return {path: (node.value.decode("utf-8", "surrogateescape"), node.perms) for path, node in _below("", self._root)}
 
     def _console(self, domid: int, index: int, front: dict[str, str], channel: Channel | None) -> None:
         frontend = f"/local/domain/{domid}/device/console/{index}"
@@ -395,11 +397,19 @@ class FakeXenstored:
             return f"{self._transaction}\0".encode()
         if operation == IS_INTRODUCED:
             return b"T\0" if int(path) in self._introduced else b"F\0"
+        if operation == SET_TARGET:
+            return self._set_target(int(path), int(rest.rstrip(b"\0")))
         if transaction and transaction not in client.transactions:
             raise Oops("ENOENT")
         if operation == END:
             return self._end(client, transaction, path == "T")
         return self._do_node(client, operation, transaction, path, rest)
+
+    def _set_target(self, domid: int, target: int) -> bytes:
+        if not {domid, target} <= self._introduced:
+            raise Oops("ENOENT")
+        self.targets[domid] = target
+        return b"OK\0"
 
     def _end(self, client: Client, transaction: int, commit: bool) -> bytes:
         generation, root, changed = client.transactions.pop(transaction)

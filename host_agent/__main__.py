@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from host_agent import cli
+from host_agent import cli, standard_streams
 from host_agent.errors import HostError
 from host_agent.verbs import load
 
@@ -25,6 +25,7 @@ class _ForJournal(logging.Formatter):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    standard_streams.complete()
     arguments = cli.parse(sys.argv[1:] if argv is None else argv)
     _log(verbose=getattr(arguments, "verbose", False))
     try:
@@ -37,6 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def backend() -> int:
+    """The program pv-channel-backend: a description file names a program, and has no place for a verb."""
+    return main(["backend", *sys.argv[1:]])
 
 
 def _log(*, verbose: bool) -> None:

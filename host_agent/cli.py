@@ -34,9 +34,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if not words or words[0] not in VERBS:
         return parser().parse_args(words)
     name = words[0]  # the parsers of the other verbs would load all that those need
-    verb = argparse.ArgumentParser(prog=f"pv-host-agent {name}", description=_sentence(VERBS[name]))
-    load(name).describe(verb)
-    return verb.parse_args(words[1:], argparse.Namespace(verb=name))
+    verb, module = argparse.ArgumentParser(prog=f"pv-host-agent {name}", description=_sentence(VERBS[name])), load(name)
+    module.describe(verb)
+    alone: str = getattr(module, "ALONE", "")
+    return verb.parse_args([alone] if alone in words else words[1:], argparse.Namespace(verb=name))
 
 
 def _sentence(summary: str) -> str:

@@ -69,6 +69,16 @@ def check_listener(path: Path, end: socket.socket, who: Expected) -> None:
         )
 
 
+def check_client(name: str, end: socket.socket, who: Expected) -> None:
+    """Raise `Unreachable` where the process that connected to our listener *name*, on *end*, is somebody else's."""
+    pid, uid, _ = _UCRED.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid not in who.uids:
+        raise _squatted(
+            f"{shown(name)}: process {pid} of uid {uid} connected, which is neither root's nor ours; cure: a socket that"
+            " only root may connect to (SocketMode=0600), or the connected socket of a QEMU that gave up root"
+        )
+
+
 def check_terminal(path: Path, status: os.stat_result, who: Expected) -> None:
     """Raise `Unreachable` where *path*, opened, is no terminal below /dev/pts, or somebody else's."""
     if not stat.S_ISCHR(status.st_mode) or os.major(status.st_rdev) not in _PTS_MAJORS:

@@ -7,14 +7,15 @@ import os
 import secrets
 import sqlite3
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Final
 
 from host_agent.errors import LedgerDamaged, LedgerTrouble, shown
 from host_agent.files import PRIVATE_FILE
 from host_agent.ledger.schema import BUSY_SECONDS, prepare, trouble
 
-if TYPE_CHECKING:
-    from pathlib import Path
+#: SQLite's word for a database without a file.
+NOWHERE: Final = Path(":memory:")
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -29,6 +30,11 @@ def open_file(path: Path) -> sqlite3.Connection:
         raise trouble(path, exc) from exc
     except OSError as exc:
         raise LedgerTrouble(f"{shown(path)}: {exc.strerror}; is the disk full, or the directory another's?") from None
+
+
+def in_memory() -> sqlite3.Connection:
+    """A ledger that is forgotten when it is closed."""
+    return _connected(NOWHERE)
 
 
 def _make(path: Path) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator can say to pv-host-agent: a file per verb, with ``describe`` (its arguments) and ``run`` (to its exit status).
 
+A verb may have an ``ALONE``, too: the option beside which nothing else that was said counts.
+
 Only the verb that was said is loaded, so that a `status` in a loop is cheap.
 """
 
@@ -37,6 +39,8 @@ VERBS: Final = {
     "reprovision": "have all that a VM's document says applied again",
     "timeline": "show what a VM's first boot was made of, as a table or a picture",
     "channels": "show every channel of every domain, whoever serves it",
+    "backend": "serve one channel of one VM, as a backend program after QEMU's conventions",
+    "backends": "show which programs serve other applications' channels, start and check one",
     "plug": "give a running VM a channel that it was created without",
     "unplug": "take a channel away from a running VM",
     "migrate": "move the VM of a QEMU of one's own to another, or into a file, and say where it runs",

@@ -48,7 +48,7 @@ def parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 def options(verb: str) -> set[str]:
     """The long options of *verb*, without dashes."""
-    mine = [each for each in parsers(parser()) if each.prog.startswith(f"pv-host-agent {verb}")]
+    mine = [each for each in parsers(parser()) if f"{each.prog} ".startswith(f"pv-host-agent {verb} ")]
     shown = [action for each in mine for action in each._actions if action.help != argparse.SUPPRESS]
     return {option[2:] for action in shown for option in action.option_strings if option.startswith("--")}
 

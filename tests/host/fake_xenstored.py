@@ -425,6 +425,8 @@ class FakeXenstored:
 
     def _do_node(self, client: Client, operation: int, transaction: int, path: str, rest: bytes) -> bytes:
         root = client.transactions[transaction][1] if transaction else self._root
+        if path and not path.startswith("/"):  # whoever comes by the socket is dom0
+            path = f"/local/domain/0/{path}"
         if not path.startswith("/") or path != "/" + "/".join(_names(path)):
             raise Oops("EINVAL")
         if operation in (DIRECTORY, READ, GET_PERMS, DIRECTORY_PART):

@@ -8,6 +8,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from host_agent.channels.device_models import owned, with_owners
 from host_agent.channels.toolstack import consoles_of, domids, look_at
 from host_agent.talk.backoff import Backoff
 from host_agent.xenstore.client import PATHS, Client
@@ -85,13 +86,17 @@ class Discovery:
         wanted = listed if told is None else listed & (told | heirs | (listed - self._found.keys()))
         kept = {domid: found for domid, found in self._found.items() if domid in listed - wanted}
         new = await _look_at_all(store, wanted)
+        # What is news to a target is to its stubdomain, too.
+        stubdomains = {domid for domid in kept if any(found.domain.stubdomain == domid for found in new.values())}
+        new |= await _look_at_all(store, stubdomains)
         self._tell_odd(new)
         self._found = dict(sorted((kept | new).items()))
         self._publish()
 
     def _publish(self) -> None:
-        domains = {domid: found.domain for domid, found in self._found.items()}
-        endpoints = {(domid, id_): each for domid, found in self._found.items() for id_, each in found.endpoints.items()}
+        found = with_owners(self._found)
+        domains = {domid: each.domain for domid, each in found.items()}
+        endpoints = {(domid, id_): endpoint for domid, each in found.items() for id_, endpoint in each.endpoints.items()}
         if self.trouble or (domains, endpoints) != (self.domains, self.endpoints):
             if self.trouble:
                 log.info("xenstore is followed: running guests: %d, channels: %d", len(domains), len(endpoints))
@@ -160,4 +165,5 @@ async def survey(paths: Sequence[Path] = PATHS) -> Survey:
         for some in _in_turns(list(found)):
             for each in await asyncio.gather(*(consoles_of(store, domid) for domid in some)):
                 consoles += each
-    return Survey([each.domain for each in found.values()], consoles)
+    domains = {domid: each.domain for domid, each in found.items()}
+    return Survey(list(domains.values()), [owned(console, domains) for console in consoles])

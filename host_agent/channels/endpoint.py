@@ -11,12 +11,17 @@ if TYPE_CHECKING:
 
 
 class Domain(NamedTuple):
-    """A running domain, as the toolstack wrote it down where no guest can write. *uuid* is raw, *device_model* its QEMU's pid."""
+    """A running domain, as the toolstack wrote it down where no guest can write. *uuid* is raw, *device_model* its QEMU's pid.
+
+    A stubdomain has the domid of its *target*, whose QEMU runs in it; such a target has that of its *stubdomain*.
+    """
 
     domid: int
     uuid: bytes
     name: str
     device_model: int | None = None
+    target: int | None = None
+    stubdomain: int | None = None
 
 
 class Endpoint(NamedTuple):

@@ -30,7 +30,10 @@ _WORD, _PATH = 120, 300
 
 
 class Channel(NamedTuple):
-    """One console that has a name, of one domain; *whose* is "ours", another application's description, or "" for nobody's."""
+    """One console that has a name, of one domain; *whose* is "ours", another application's description, or "" for nobody's.
+
+    The *domain* has for its device model the QEMU that serves this channel, which may be its stubdomain's.
+    """
 
     domain: Domain
     console: Console
@@ -45,10 +48,13 @@ def channels(survey: Survey, ours: str) -> list[Channel]:
     found = ends(filter(None, map(path_of, named)))
     domains = {domain.domid: domain for domain in survey.domains}
     return [
-        Channel(domains[console.domid], console, _whose(console.name, ours, registry), found.get(path_of(console)))
-        for console in sorted(named, key=lambda one: (one.domid, len(one.id), one.id))
+        Channel(
+            domains[console.owner]._replace(device_model=domains[console.domid].device_model), console,
+            _whose(console.name, ours, registry), found.get(path_of(console)),
+        )
+        for console in sorted(named, key=lambda one: (one.owner, one.domid, len(one.id), one.id))
         if console.domid in domains
-    ]
+    ]  # fmt: skip
 
 
 def path_of(console: Console) -> str:
@@ -61,7 +67,7 @@ def row_of(channel: Channel) -> tuple[str, ...]:
     values = channel_values(channel)
     state = f"{values['frontend-state'] or '-'}/{values['backend-state'] or '-'}"
     return (
-        str(values["domid"]), values["vm"], values["console"], values["channel"], values["whose"], values["connection"],
+        str(values["domid"]), values["vm"], _console(channel), values["channel"], values["whose"], values["connection"],
         values["path"], state, _briefly(values["listens"]), _briefly(values["connected"]),
     )  # fmt: skip
 
@@ -75,6 +81,7 @@ def channel_values(channel: Channel) -> dict[str, Any]:
         "vm": printable(domain.name, _WORD),
         "uuid": uuid_text(domain.uuid),
         "console": printable(console.id, 20),
+        "stubdomain": None if console.target is None else console.domid,
         "channel": printable(console.name, _WORD),
         "whose": channel.whose,
         "connection": printable(console.connection, 20),
@@ -85,6 +92,13 @@ def channel_values(channel: Channel) -> dict[str, Any]:
         "listens": _values(() if listener is None else listener.processes) or _device_model(channel),
         "connected": _values(() if here is None else here.clients),
     }
+
+
+def _console(channel: Channel) -> str:
+    """Its number, and where it is not the domain's own, whose."""
+    console = channel.console
+    number = printable(console.id, 20)
+    return number if console.target is None else f"{number} of {console.domid}"
 
 
 def state_word(state: str) -> str:

@@ -28,6 +28,7 @@ _CONSOLE: Final = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 #: Older toolstacks count up a suffix when a domain is restored or migrated.
 _VM: Final = re.compile(r"/vm/([0-9A-Fa-f-]{36})(?:-[0-9]{1,9})?", re.ASCII)
 _IMAGE_PID: Final = "image/device-model-pid"
+_IMAGE_DOMID: Final = "image/device-model-domid"
 _PID: Final = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _PTY: Final = re.compile(r"/dev/pts/(?:0|[1-9][0-9]{0,9})", re.ASCII)
 #: xl itself takes none that is longer.
@@ -46,7 +47,8 @@ class Console(NamedTuple):
     """All that xenstore says of one console, the primary one (which has no name) included; "" is what is not there.
 
     What a guest can have written is told as such and made printable: *frontend_state*, and whether there *has_frontend* at all.
-    *tty* and *output* are there only if they are dom0's. The others are as the toolstack wrote them, whatever that is.
+    *tty* and *output* are there only if they are dom0's. The others are as the toolstack wrote them, whatever that is. A channel
+    of a guest whose QEMU runs in the stubdomain *domid* has that guest's domid for *target*.
     """
 
     domid: int
@@ -59,6 +61,12 @@ class Console(NamedTuple):
     tty: str
     output: str
     has_frontend: bool
+    target: int | None = None
+
+    @property
+    def owner(self) -> int:
+        """The domain whose console it is."""
+        return self.domid if self.target is None else self.target
 
 
 async def domids(store: Client) -> list[int]:
@@ -96,11 +104,14 @@ class _Look:
         self.odd: set[str] = set()
 
     async def domain(self) -> Domain:
-        vm, name, pid = await asyncio.gather(*(self._dom0s(f"{self._home}/{each}") for each in ("vm", "name", _IMAGE_PID)))
+        nodes = ("vm", "name", _IMAGE_PID, "target", _IMAGE_DOMID)
+        vm, name, pid, target, stubdomain = await asyncio.gather(*(self._dom0s(f"{self._home}/{each}") for each in nodes))
         if not name.isprintable() or len(name) > _MAX_NAME:
             self._find_odd(f"its name {printable(name)} cannot be one")
             name = ""
-        return Domain(self._domid, self._uuid(vm), name, int(pid) if _PID.fullmatch(pid) else None)
+        return Domain(
+            self._domid, self._uuid(vm), name, int(pid) if _PID.fullmatch(pid) else None, _domid(target), _domid(stubdomain)
+        )
 
     def _uuid(self, vm: str) -> bytes:
         matched = _VM.fullmatch(vm)
@@ -199,6 +210,11 @@ class _Look:
 
     def _find_odd(self, what: str) -> None:
         self.odd.add(f"domain {self._domid}: {what}")
+
+
+def _domid(text: str) -> int | None:
+    """The domain that *text* names; None for dom0, in which a QEMU is at home, and for what names none."""
+    return int(text) if _DOMID.fullmatch(text) else None
 
 
 def wrong_with(path: str) -> str:

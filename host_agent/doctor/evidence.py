@@ -125,6 +125,11 @@ class Case(NamedTuple):
         return str(self.domains[0].domid) if self.domains else "?"
 
     @property
+    def server(self) -> str:
+        """The domain whose console the channel is: the VM's own, or its stubdomain."""
+        return self.domid if self.console is None else str(self.console.domid)
+
+    @property
     def place(self) -> str:
         """The path of the channel's socket or terminal, "" where none is known."""
         if self.console is not None:

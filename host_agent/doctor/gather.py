@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host_agent.channels.discovery import survey
+from host_agent.channels.discovery import Survey, survey
 from host_agent.channels.listing import path_of
 from host_agent.channels.processes import process
 from host_agent.doctor.at_host import Where, look_at_host
@@ -24,9 +24,8 @@ from pv_channel.greeting import NO_UUID, uuid_text
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from host_agent.channels.discovery import Survey
     from host_agent.channels.endpoint import Domain
     from host_agent.channels.ends import Ends
     from host_agent.channels.toolstack import Console
@@ -76,7 +75,7 @@ def _with_records(dom0: Dom0, records: Records, vms: int, documents_trouble: str
 
 
 def _cases(where: Where, chosen: list[Subject], named: dict[str, str], found: Survey | None, dom0: Dom0) -> Evidence:
-    consoles = _Consoles([] if found is None else found.consoles)
+    consoles = _Consoles(Survey([], []) if found is None else found)
     cases = [_case(where, subject, consoles, dom0) for subject in chosen]
     places = [case.place or _place_of_record(subject, named) for case, subject in zip(cases, chosen, strict=True)]
     try:
@@ -96,13 +95,18 @@ def _cases(where: Where, chosen: list[Subject], named: dict[str, str], found: Su
 class _Consoles:
     """All consoles but the primary ones, by their domain and by their place."""
 
-    def __init__(self, consoles: Iterable[Console]) -> None:
+    def __init__(self, found: Survey) -> None:
         self.of: defaultdict[int, list[Console]] = defaultdict(list)
         self._at: defaultdict[str, list[Console]] = defaultdict(list)
-        for console in consoles:
+        self._device_models = {domain.domid: domain.device_model for domain in found.domains}
+        for console in found.consoles:
             if console.id != "0":
-                self.of[console.domid].append(console)
+                self.of[console.owner].append(console)
                 self._at[path_of(console)].append(console)
+
+    def served(self, domain: Domain, ours: Console | None) -> Domain:
+        """*domain* with the QEMU that serves its console *ours*, which may be its stubdomain's."""
+        return domain if ours is None else domain._replace(device_model=self._device_models.get(ours.domid))
 
     def rivals(self, ours: Console) -> Iterator[str]:
         """Who else has the place of *ours*."""
@@ -116,6 +120,7 @@ def _case(where: Where, subject: Subject, consoles: _Consoles, dom0: Dom0) -> Ca
     domain = subject.domains[0] if len(subject.domains) == 1 else None
     his = () if domain is None else tuple(consoles.of[domain.domid])
     ours = next((console for console in his if console.name == where.channel), None)
+    served = None if domain is None else consoles.served(domain, ours)
     return Case(
         vm=subject.name,
         dom0=dom0,
@@ -126,20 +131,21 @@ def _case(where: Where, subject: Subject, consoles: _Consoles, dom0: Dom0) -> Ca
         digest="" if subject.wanted is None else subject.wanted.digest,
         rivals=subject.rivals,
         record=None if subject.recorded is None else subject.recorded.record,
-        domains=subject.domains,
+        domains=subject.domains if served is None else (served,),
         namesake=subject.namesake,
         wanted_uuid="" if subject.uuid == NO_UUID else uuid_text(subject.uuid),
         consoles=his,
         console=ours,
         path_owners=() if ours is None else tuple(consoles.rivals(ours)),
-        qemu=None if domain is None else _qemu(domain),
+        qemu=None if served is None else _qemu(served, served.domid if ours is None else ours.domid),
     )
 
 
-def _qemu(domain: Domain) -> Qemu | None:
+def _qemu(domain: Domain, serves: int) -> Qemu | None:
+    """The QEMU that *domain*'s channel is of: that of the domain *serves*, itself or its stubdomain."""
     if domain.device_model is None:
         return None
-    return qemu_of(domain.device_model, process(domain.device_model), domain.domid)
+    return qemu_of(domain.device_model, process(domain.device_model), serves)
 
 
 def _place_of_record(subject: Subject, named: dict[str, str]) -> str:

@@ -88,7 +88,7 @@ def _none_configured(case: Case) -> Seen | None:
 def _no_frontend(case: Case) -> Seen | None:
     if case.console is None or case.console.has_frontend:
         return None
-    node = f"/local/domain/{case.domid}/device/console/{case.console.id}"
+    node = f"/local/domain/{case.server}/device/console/{case.console.id}"
     return Seen("the guest's end of the channel is gone from xenstore", (f"{node} is missing, which a guest can do to itself",))
 
 
@@ -122,16 +122,16 @@ def _number(console: Console) -> int:
 def _no_kind(case: Case) -> Seen | None:
     if case.console is None or case.console.connection in ("socket", "pty"):
         return None
-    where = f"/libxl/{case.domid}/device/console/{case.console.id}/connection"
+    where = f"/libxl/{case.server}/device/console/{case.console.id}/connection"
     return Seen("the channel is neither a socket nor a terminal", (f"{where} is {case.console.connection or 'missing'}",))
 
 
 def _no_place(case: Case) -> Seen | None:
     if case.console is None or case.console.connection not in ("socket", "pty") or path_of(case.console):
         return None
-    node = f"/libxl/{case.domid}/device/console/{case.console.id}/path"
+    node = f"/libxl/{case.server}/device/console/{case.console.id}/path"
     if case.console.connection == "pty":
-        node = f"/local/domain/{case.domid}/device/console/{case.console.id}/tty"
+        node = f"/local/domain/{case.server}/device/console/{case.console.id}/tty"
     return Seen(
         "where the channel is in dom0 is not known",
         (f"{node} is missing, is not dom0's, or is no path that can be used",),

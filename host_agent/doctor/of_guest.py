@@ -38,7 +38,7 @@ def _closed(case: Case) -> Seen | None:
 
 def _frontend(case: Case) -> str:
     number, state = ("", "") if case.console is None else (case.console.id, case.console.frontend_state)
-    node = f"/local/domain/{case.domid}/device/console/{number}/state"
+    node = f"/local/domain/{case.server}/device/console/{number}/state"
     return f"{node} is {state} ({state_word(state)}), and 4 (connected) would be right"
 
 

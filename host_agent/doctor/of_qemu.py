@@ -17,7 +17,7 @@ _NOT_TAKEN_UP: Final = "1"
 def _no_qemu(case: Case) -> Seen | None:
     if not case.is_running or case.console is None or case.qemu is not None:
         return None
-    node = f"/local/domain/{case.domid}/image/device-model-pid"
+    node = f"/local/domain/{case.server}/image/device-model-pid"
     return Seen("the domain has no QEMU, and channels are QEMU's", (f"{node} is missing, or is not dom0's",))
 
 
@@ -25,17 +25,17 @@ def _dead(case: Case) -> Seen | None:
     qemu = case.qemu
     if not case.is_running or qemu is None or qemu.is_it:
         return None
-    node = f"/local/domain/{case.domid}/image/device-model-pid is {qemu.pid}"
+    node = f"/local/domain/{case.server}/image/device-model-pid is {qemu.pid}"
     if qemu.process is None:
         return Seen("the domain's QEMU is dead; its channels are, too", (f"{node}, and there is no such process",))
-    what = f"and that is {qemu.process}, which has no '-xen-domid {case.domid}'"
+    what = f"and that is {qemu.process}, which has no '-xen-domid {case.server}'"
     return Seen("the domain's QEMU is dead; its channels are, too", (node, what))
 
 
 def _not_ready(case: Case) -> Seen | None:
     if case.console is None or case.console.backend_state not in ("", _NOT_TAKEN_UP):
         return None
-    node = f"/local/domain/0/backend/console/{case.domid}/{case.console.id}/state"
+    node = f"/local/domain/0/backend/console/{case.server}/{case.console.id}/state"
     state = case.console.backend_state or "missing"
     return Seen("QEMU has not taken the channel up", (f"{node} is {state}; 2 to 4 would be right",))
 

@@ -48,7 +48,7 @@ def subjects(documents: Documents, records: Records, survey: Survey | None, chan
     by_uuid, by_name = _gathered(domains, lambda domain: domain.uuid), _gathered(domains, lambda domain: domain.name)
     found = [_with_domains(subject, by_uuid, by_name) for subject in found]
     taken = {domain.domid for subject in found for domain in (*subject.domains, subject.namesake) if domain is not None}
-    channels = set() if survey is None else {console.domid for console in survey.consoles if console.name == channel}
+    channels = set() if survey is None else {console.owner for console in survey.consoles if console.name == channel}
     return found + [_of_domain(domain) for domain in domains if domain.domid in channels - taken]
 
 

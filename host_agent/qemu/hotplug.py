@@ -11,12 +11,13 @@ from host_agent.channels import kept_links
 from host_agent.errors import HostError, shown
 from host_agent.qemu import hotplug_chardev, hotplug_nodes
 from host_agent.qemu.hotplug_chardev import PREFIX, chardevs
-from host_agent.qemu.hotplug_choice import check_name, check_path, free_ids, path_of
+from host_agent.qemu.hotplug_choice import IDS, IDS_IN_STUBDOMAIN, check_name, check_path, free_ids, path_of
 from host_agent.qemu.hotplug_closing import take_away
 from host_agent.qemu.hotplug_nodes import NewConsole, Place
 from host_agent.qemu.hotplug_session import opened
 from host_agent.qemu.hotplug_states import INITIALISING, States, wait_for
 from host_agent.qemu.qmp import QmpTrouble
+from host_agent.qemu.running_vm import shown as shown_domain
 from host_agent.qemu.steps import TakenBack, take
 from host_agent.xenstore.errors import Lost
 from pv_channel.text import printable
@@ -46,7 +47,10 @@ class Wanted(NamedTuple):
 
 
 class Plugged(NamedTuple):
-    """A channel that is there, and whether it was before. *path* is its socket's or its terminal's."""
+    """A channel that is there, and whether it was before. *path* is its socket's or its terminal's.
+
+    The *console* is the domain's own, or that of the *stubdomain* in which its QEMU runs.
+    """
 
     domain: Domain
     console: int
@@ -54,6 +58,7 @@ class Plugged(NamedTuple):
     connection: str
     path: str
     already: bool = False
+    stubdomain: int | None = None
 
 
 class NotTakenUp(HostError):  # noqa: N818 -- it says what the console was
@@ -67,12 +72,15 @@ async def plug(wanted: Wanted, places: Places, tell: Callable[[str], None]) -> P
     """
     check_name(wanted.name)
     async with opened(places, wanted.vm) as session:
-        there = next((each for each in session.consoles if each.name == wanted.name), None)
+        there = next((each for each in session.channels if each.name == wanted.name), None)
         if there is not None:
             return await _already(session, there, wanted, tell)
-        path = None if wanted.pty else wanted.path or path_of(session.domain, wanted.name)
+        path = None if wanted.pty else wanted.path or path_of(session.vm, wanted.name)
+        if session.stubdomain is not None:
+            tell(f"{shown_domain(session.vm)} has its QEMU in {shown_domain(session.domain)}, which gets the console")
         labels = await chardevs(session.qmp)
-        ids = free_ids(await hotplug_nodes.used(session.store, session.domain.domid), labels)
+        used = await hotplug_nodes.used(session.store, session.domain.domid)
+        ids = free_ids(used, labels, IDS if session.stubdomain is None else IDS_IN_STUBDOMAIN)
         if path is not None:
             everyones = [each for each in session.others.consoles if each.domid != session.domain.domid]
             await asyncio.to_thread(check_path, path, everyones + session.consoles, session.others.domains)
@@ -97,7 +105,8 @@ async def _plug_at(number: int, path: Path | None, session: Session, wanted: Wan
     making = _Making(session, wanted, number, path)
     await take((_Chardev(making), _Nodes(making), _Handshake(making, tell)), tell)
     console = making.console
-    return Plugged(session.domain, number, wanted.name, console.connection, console.path or console.tty)
+    path_or_tty = console.path or console.tty
+    return Plugged(session.vm, number, wanted.name, console.connection, path_or_tty, stubdomain=session.stubdomain)
 
 
 async def _already(session: Session, console: Console, wanted: Wanted, tell: Callable[[str], None]) -> Plugged:
@@ -116,7 +125,7 @@ async def _already(session: Session, console: Console, wanted: Wanted, tell: Cal
     now = await wait_for(session.store, place, _is_connected, wanted.seconds, patience)
     if not now.connected:
         raise HostError(f"channel {printable(wanted.name, 100)} is there, console {console.id}, and not connected: {now}")
-    return Plugged(session.domain, place.id, wanted.name, connection, path, already=True)
+    return Plugged(session.vm, place.id, wanted.name, connection, path, already=True, stubdomain=session.stubdomain)
 
 
 def _is_connected(now: States) -> bool:

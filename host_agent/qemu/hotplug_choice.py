@@ -14,6 +14,7 @@ from host_agent.errors import HostError, shown
 from host_agent.files import PRIVATE_DIRECTORY, others_may_write
 from host_agent.install import SOCKETS
 from host_agent.qemu.hotplug_chardev import PREFIX
+from host_agent.stubdom.console_map import FIRST_OF_TARGET, MAX_CONSOLES
 from pv_channel import CHANNEL_NAME
 from pv_channel.errors import LocalError
 from pv_channel.greeting import channel_name, uuid_text
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 #: Linux has terminals for so many channels, and takes only the last digit of a console's id.
 MAX_CHANNELS: Final = 7
 IDS: Final = range(1, 10)
+#: Of a stubdomain's consoles, those that can be its target's.
+IDS_IN_STUBDOMAIN: Final = range(FIRST_OF_TARGET, MAX_CONSOLES)
 DIRECTORY: Final = Path("/", SOCKETS)
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", re.ASCII)
 
@@ -40,8 +43,8 @@ def check_name(name: str) -> None:
         raise HostError(f"--name {printable(name, 100)}: {exc}") from None
 
 
-def free_ids(used: Collection[int], labels: Collection[str]) -> list[int]:
-    """The ids that a new console can have, best first; raise `HostError` where there is none.
+def free_ids(used: Collection[int], labels: Collection[str], ids: range = IDS) -> list[int]:
+    """Those of *ids* that a new console can have, best first; raise `HostError` where there is none.
 
     *used* are those of which anything is in xenstore, *labels* what QEMU has: one without nodes is of a console that went wrong.
     """
@@ -51,9 +54,9 @@ def free_ids(used: Collection[int], labels: Collection[str]) -> list[int]:
             f"{len(channels)} channels are in use (consoles {', '.join(map(str, channels))}), and Linux has terminals for"
             f" {MAX_CHANNELS}; cure: unplug another one first"
         )
-    free = [id_ for id_ in IDS if id_ not in channels and f"{PREFIX}{id_}" not in labels]
+    free = [id_ for id_ in ids if id_ not in channels and f"{PREFIX}{id_}" not in labels]
     if not free:
-        spoilt = ", ".join(str(id_) for id_ in IDS if id_ not in channels)
+        spoilt = ", ".join(str(id_) for id_ in ids if id_ not in channels)
         raise HostError(
             f"no console's id is left: QEMU still has ends of channels that are gone ({spoilt}); cure: unplug them by their ids,"
             " or reboot the VM, which starts another QEMU"

@@ -58,7 +58,7 @@ async def unplug(unwanted: Unwanted, places: Places, tell: Callable[[str], None]
     """
     async with opened(places, unwanted.vm) as session:
         labels = await chardevs(session.qmp)
-        console = _console(session.consoles, unwanted.channel)
+        console = _console(session.channels, unwanted.channel)
         if console is None:
             return await _only_the_chardev(session, unwanted, labels)
         place = Place(session.domain.domid, int(console.id))
@@ -67,15 +67,14 @@ async def unplug(unwanted: Unwanted, places: Places, tell: Callable[[str], None]
         await take([closing], tell)
         await nodes.remove(session.store, place)
         await _end(session.qmp, label, console, tell)
-        return Unplugged(session.domain, place.id, console.name)
+        return Unplugged(session.vm, place.id, console.name)
 
 
 def _console(consoles: Sequence[Console], channel: str) -> Console | None:
-    """The one that is meant, if it is there; never the primary console. Raise `HostError` where there are several."""
-    named = [each for each in consoles if each.name]
+    """The one of the channels *consoles* that is meant, if it is there. Raise `HostError` where there are several."""
     if _ID.fullmatch(channel):
-        return next((each for each in named if each.id == channel), None)
-    found = [each for each in named if each.name == channel]
+        return next((each for each in consoles if each.id == channel), None)
+    found = [each for each in consoles if each.name == channel]
     if len(found) > 1:
         raise HostError(f"channels called {printable(channel, 100)}: consoles {', '.join(each.id for each in found)}; say which")
     return found[0] if found else None
@@ -100,10 +99,10 @@ async def _only_the_chardev(session: Session, unwanted: Unwanted, labels: Mappin
     label = f"{PREFIX}{unwanted.channel}"
     in_use = {_chardev(each, labels) for each in session.consoles}
     if not _ID.fullmatch(unwanted.channel) or label not in labels or label in in_use:
-        there = ", ".join(f"{printable(each.name, 100)} ({each.id})" for each in session.consoles if each.name) or "none"
-        raise HostError(f"{shown(session.domain)} has no channel {printable(unwanted.channel, 100)}; its channels: {there}")
+        there = ", ".join(f"{printable(each.name, 100)} ({each.id})" for each in session.channels) or "none"
+        raise HostError(f"{shown(session.vm)} has no channel {printable(unwanted.channel, 100)}; its channels: {there}")
     await hotplug_chardev.remove(session.qmp, label)
-    return Unplugged(session.domain, int(unwanted.channel), "")
+    return Unplugged(session.vm, int(unwanted.channel), "")
 
 
 async def _end(qmp: Qmp, label: str, console: Console, tell: Callable[[str], None]) -> None:

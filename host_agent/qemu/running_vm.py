@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The running domain that an operator means by a name or a uuid, and whether it has a QEMU that can be spoken to."""
+"""The running domain that an operator means by a name or a uuid, and which QEMU of dom0's serves its channels."""
 
 from __future__ import annotations
 
@@ -30,22 +30,45 @@ def named(domains: Sequence[Domain], vm: str) -> Domain:
     return found[0]
 
 
-async def check_device_model(store: Client, domain: Domain) -> None:
-    """Raise `HostError` where the domain has no QEMU in this dom0."""
-    if domain.device_model is None:
+async def served_by(store: Client, domain: Domain, domains: Sequence[Domain]) -> Domain:
+    """The one of *domains* whose QEMU in dom0 serves the consoles that are *domain*'s channels: itself, or its stubdomain.
+
+    Raise `HostError` where there is no such QEMU.
+    """
+    stubdomain = await _stubdomain(store, domain, domains)
+    if stubdomain is None:
+        if domain.device_model is None:
+            raise HostError(
+                f"{shown(domain)} has no QEMU to plug a channel into: it was created with neither a channel nor a frame buffer;"
+                " cure: give its configuration a channel and create it anew"
+            )
+        return domain
+    within = f"{shown(domain)}: its QEMU runs in the stubdomain {printable(stubdomain, 20)}"
+    found = next((each for each in domains if str(each.domid) == stubdomain), None)
+    if found is None:
+        raise HostError(f"{within}, and no such domain runs: its device model is gone; cure: restart the VM")
+    if found.target != domain.domid:
+        whose = found.target or "nobody"
+        raise HostError(f"{within}, whose node target names {whose}; cure: pv-host-agent dm argv, or restart the VM")
+    if found.device_model is None:
         raise HostError(
-            f"{shown(domain)} has no QEMU to plug a channel into: it was created with neither a channel nor a frame buffer;"
-            " cure: give its configuration a channel and create it anew"
+            f"{within}, {shown(found)}, and that one has no QEMU in dom0 to plug a channel into;"
+            " cure: give the stubdomain's configuration a channel and create it anew"
         )
+    return found
+
+
+async def _stubdomain(store: Client, domain: Domain, domains: Sequence[Domain]) -> str | None:
+    """Where its QEMU runs, in the toolstack's words; None for dom0."""
+    if domain.stubdomain is not None:
+        return str(domain.stubdomain)
     for home in (f"/local/domain/{domain.domid}", f"/vm/{uuid_text(domain.uuid)}"):
         try:
-            stubdomain = await store.read(f"{home}/image/device-model-domid")
+            return printable(await store.read(f"{home}/image/device-model-domid"), 20)
         except NoEntry:
             continue
-        raise HostError(
-            f"{shown(domain)}: its QEMU runs in the stubdomain {printable(stubdomain, 20)}, and would make a socket there,"
-            " out of dom0's reach; cure: give its configuration a channel and create it anew"
-        )
+    of_it = [each for each in domains if each.target == domain.domid] if domain.device_model is None else []
+    return str(of_it[0].domid) if len(of_it) == 1 else None
 
 
 def shown(domain: Domain) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MORE: Final = (
     "WHOSE is 'ours' for the channel of --channel, and the contact of whoever registered another name. STATE is the guest's"
     " driver's, and then QEMU's: a channel that can carry bytes is connected/connected. Nothing is connected to: the kernel is"
-    " asked who is."
+    " asked who is. The CONSOLE '3 of 9' is the stubdomain 9's, in which the VM's own QEMU runs."
 )
 
 

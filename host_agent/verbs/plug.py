@@ -25,7 +25,8 @@ def describe(verb: ArgumentParser) -> None:
     verb.description = (
         "Add a channel to a running VM, as libxl would have made it: QEMU's end, the nodes in xenstore, both drivers connected."
         " Where any of that fails, or this command is ended, all of it is undone. The VM needs a QEMU, which a PV or PVH guest"
-        " has that was created with any channel. 'serve' finds the channel by itself; the guest's agent is started by udev."
+        " has that was created with any channel. A VM whose QEMU runs in a stubdomain gets it as a console of the stubdomain, and"
+        " what runs there has to pass it on. 'serve' finds the channel by itself; the guest's agent is started by udev."
     )
     options.vm(verb)
     verb.add_argument("--name", default=CHANNEL_NAME, metavar="NAME", help="the channel's name (default: %(default)s)")
@@ -74,6 +75,7 @@ def values(plugged: Plugged) -> dict[str, object]:
         "uuid": uuid_text(plugged.domain.uuid),
         "domid": plugged.domain.domid,
         "console": plugged.console,
+        "stubdomain": plugged.stubdomain,
         "channel": plugged.name,
         "connection": plugged.connection,
         "path": plugged.path,
@@ -85,7 +87,8 @@ def _show(plugged: Plugged, seconds: float) -> None:
     from host_agent.errors import shown
     from host_agent.qemu.running_vm import shown as shown_domain
 
-    what = f"{plugged.name} of {shown_domain(plugged.domain)}, console {plugged.console}: {shown(plugged.path)}"
+    of_whom = "" if plugged.stubdomain is None else f" of its stubdomain {plugged.stubdomain}"
+    what = f"{plugged.name} of {shown_domain(plugged.domain)}, console {plugged.console}{of_whom}: {shown(plugged.path)}"
     if plugged.already:
         print(f"there already: {what}")
     else:

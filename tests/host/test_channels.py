@@ -47,6 +47,7 @@ def test_a_channel_is_shown_with_both_of_its_ends(web1: Patient) -> None:
             "vm": "web1",
             "uuid": UUID,
             "console": "1",
+            "stubdomain": None,
             "channel": CHANNEL_NAME,
             "whose": "ours",
             "connection": "socket",

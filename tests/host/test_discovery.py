@@ -455,6 +455,7 @@ def test_a_survey_shows_every_console_as_it_is(daemon: FakeXenstored) -> None:
     assert ours._asdict() == {
         "domid": 7, "id": "1", "name": OURS, "connection": "socket", "path": "/run/pv-channel/web1.sock", "frontend_state": "4",
         "backend_state": "4", "tty": "", "output": "chardev:libxl-channel0", "has_frontend": True,
+        "target": None,
     }  # fmt: skip
     assert (other.connection, other.tty, other.frontend_state, other.has_frontend) == ("pty", "", "", False)
     assert (bare.domid, bare.id) == (8, "0")

@@ -62,8 +62,8 @@ def check_writers(path: Path, cure: str = "") -> None:
         raise BadFile(complaint)
 
 
-def write_whole(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, replace: bool = True) -> None:
-    """Give *path* the *content*, all at once, power cut included; on any error the old file is untouched.
+def write_whole(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, replace: bool = True, durable: bool = True) -> None:
+    """Give *path* the *content*, all at once, power cut included where it is to be *durable*; on any error the old file stays.
 
     Raise `FileExistsError` where there is one already and *replace* is false; `OSError` for what else goes wrong.
     """
@@ -74,14 +74,16 @@ def write_whole(path: Path, content: bytes, mode: int = PRIVATE_FILE, *, replace
             os.fchmod(descriptor, mode)  # whatever the umask is
             file.write(content)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         if replace:
             temporary.replace(path)
         else:
             os.link(temporary, path)  # unlike rename(2), fails where the name is taken
     finally:
         temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

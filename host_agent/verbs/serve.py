@@ -13,10 +13,11 @@ from host_agent.keys import existing, identify
 from host_agent.verbs import options
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _ArgumentGroup
 
     from host_agent.ledger.ledger import Ledger
-    from host_agent.service import Service
+    from host_agent.metrics.loopback import Address
+    from host_agent.service import Beside, Service
 
 DEFAULT_SOCKETS: Final = options.ROOT / SOCKETS
 _WHOSE: Final = f"""
@@ -36,8 +37,31 @@ def describe(verb: ArgumentParser) -> None:
     verb.add_argument("--sockets", type=Path, action="append", metavar="DIR", help=sockets)
     verb.add_argument("--no-xenstore", action="store_true", help=no_xenstore)
     verb.add_argument("--verbose", action="store_true", help="log more")
+    _describe_metrics(verb.add_argument_group("metrics", "What Prometheus reads: see README.md, \"Measure it\"."))
     options.channel(verb)
     options.state(verb)
+
+
+def _describe_metrics(group: _ArgumentGroup) -> None:
+    file = "write metrics to PATH.prom, for node exporter's textfile collector; the file is gone when the service is"
+    every = "write that file every so many seconds (default: %(default)g)"
+    listen = "serve metrics at http://127.0.0.1:PORT/metrics, or [::1]:PORT; no other address will do"
+    per_vm = "measure every VM by itself, too: a few series for each, which thousands of VMs make many"
+    group.add_argument("--metrics-file", type=Path, metavar="PATH.prom", help=file)
+    group.add_argument("--metrics-every", type=options.seconds, default=15.0, metavar="S", help=every)
+    group.add_argument("--metrics-listen", type=_loopback, metavar="ADDRESS:PORT", help=listen)
+    group.add_argument("--metrics-per-vm", action="store_true", help=per_vm)
+
+
+def _loopback(text: str) -> Address:
+    from argparse import ArgumentTypeError
+
+    from host_agent.metrics.loopback import address
+
+    try:
+        return address(text)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
 
 
 def run(arguments: Namespace) -> int:
@@ -61,17 +85,28 @@ def run(arguments: Namespace) -> int:
     check_directories(arguments.documents, sockets)
     identify(arguments.state, log.info)
     allow_many_files()
+    beside = _metrics(arguments)
     lock = hold(arguments.state)
     try:
         ledger, said = open_sound(arguments.state)
         if said:
             log.error("%s", said, extra=noted(Happening.LEDGER_SET_ASIDE))
         sources = Sources(sockets, arguments.channel, None if arguments.no_xenstore else Discovery)
-        service = Service(arguments.documents, sources, channel, partial(existing, arguments.state), ledger)
+        service = Service(arguments.documents, sources, channel, partial(existing, arguments.state), ledger, beside=beside)
         asyncio.run(_serve(service, ledger))
     finally:
         os.close(lock)
     return 0
+
+
+def _metrics(arguments: Namespace) -> list[Beside]:
+    """What measures, where that is asked for."""
+    if arguments.metrics_file is None and arguments.metrics_listen is None:
+        return []
+    from host_agent.metrics.work import Metrics
+
+    file, every, listen = arguments.metrics_file, arguments.metrics_every, arguments.metrics_listen
+    return [("metrics", Metrics(file, every, listen, per_vm=arguments.metrics_per_vm).measure)]
 
 
 async def _serve(service: Service, ledger: Ledger) -> None:

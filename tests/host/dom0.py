@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from host_agent.channels.sources import Follower
     from host_agent.errors import BadFile
+    from host_agent.service import Beside
     from tests.host.fakes import FakeGuest
 
 #: As the daemon's, but it looks at the directories more often, and loses patience sooner.
@@ -52,6 +53,8 @@ class Dom0:
         self.ledger: type[Ledger] = Ledger
         self.timing = TIMING
         self.discover: Callable[[Callable[[], None]], Follower] | None = None
+        #: What is at work beside the service.
+        self.beside: list[Beside] = []
 
     def with_xen(self) -> None:
         """Follow the xenstore daemon at `xenstored`."""
@@ -90,7 +93,7 @@ class Dom0:
     async def _serve(self, story: Callable[[], Awaitable[None]]) -> None:
         ledger = self.ledger.open(self.state)
         sources = Sources([self.sockets], CHANNEL.decode(), self.discover, self.libvirts)
-        service = Service(self.documents, sources, CHANNEL, self.identify, ledger, self.timing)
+        service = Service(self.documents, sources, CHANNEL, self.identify, ledger, self.timing, self.beside)
         task = asyncio.create_task(service.run())
         try:
             await asyncio.sleep(0)

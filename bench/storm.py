@@ -113,7 +113,8 @@ async def provision(descriptors: list[int], scratch: Path) -> float:
     drives = []
     for number, descriptor in enumerate(descriptors, 1):
         os.set_blocking(descriptor, False)
-        drives.append(Drive(descriptor, batch, begin(number)))
+        drives.append(Drive(descriptor, batch, begin(number), lambda _: None))
+        drives[-1].begin()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await done
     batch.flush()

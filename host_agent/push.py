@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from host_agent.channels.connect import open_stream
@@ -135,9 +136,11 @@ class Push:
             await asyncio.sleep(backoff.next())
 
     async def _converse(self, descriptor: int, batch: Batch) -> str:
-        self._drive = drive = Drive(descriptor, batch, self._begin)
+        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._drive = drive = Drive(descriptor, batch, self._begin, partial(_settle, closed))
+        drive.begin()
         try:
-            return await drive.closed
+            return await closed
         finally:
             batch.flush()
             drive.leave("done")
@@ -206,6 +209,16 @@ class Push:
         if conversation.was_sealed:
             return f"the guest answered, then gave no result within {timeout:g} s: see pv-guest-agent's journal in the guest"
         return f"no answer in {timeout:g} s, {seen(conversation.end)}. {to_look_at(self._endpoint.path)}"
+
+
+def _settle(closed: asyncio.Future[str], why: str | Exception) -> None:
+    """The stream is over; nobody may wait for that any more."""
+    if closed.done():
+        return
+    if isinstance(why, Exception):
+        closed.set_exception(why)
+    else:
+        closed.set_result(why)
 
 
 def _of_plan(planned: Planned, text: str) -> Ending:

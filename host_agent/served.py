@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from host_agent.channels.endpoint import domid_of
@@ -14,9 +13,10 @@ from host_agent.channels.place import News, Place
 from host_agent.channels.whereabouts import Nowhere
 from host_agent.errors import LedgerTrouble, Unreachable, shown
 from host_agent.ledger.standing import Moment, State
-from host_agent.log.happenings import Happening
+from host_agent.log.happenings import Happening, noted
 from host_agent.log.teller import Teller
 from host_agent.log.telling import telling
+from host_agent.supervision import RESTART_SECONDS
 from host_agent.talk.backoff import Backoff
 from host_agent.talk.conversation import Conversation
 from host_agent.talk.drive import Batch, Drive
@@ -24,6 +24,7 @@ from host_agent.talk.notices import What
 from host_agent.talk.silence import Silence
 from host_agent.who import SERVICE
 from pv_channel.states import State as End
+from pv_channel.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from host_agent.membership import Membership
     from host_agent.talk.notices import Notice
     from host_agent.talk.timing import Timing
+
+
+log = logging.getLogger("pv-host-agent")
 
 
 class Dom0(NamedTuple):
@@ -51,7 +55,12 @@ class Dom0(NamedTuple):
 
 
 class Served:
-    """The VM that *wanted* names."""
+    """The VM that *wanted* names. It has no task: `found` and the clock say when there is something to do."""
+
+    __slots__ = (
+        "_backoff", "_clock", "_dom0", "_drive", "_hurries", "_is_left", "_place", "_silence", "_slot", "_stands", "teller",
+        "wanted",
+    )  # fmt: skip
 
     def __init__(self, dom0: Dom0, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -59,7 +68,9 @@ class Served:
         self._place = Place(dom0.timing.missing, dom0.timing.nowhere)
         self._drive: Drive | None = None
         self._silence: Silence | None = None
-        self._wake = asyncio.Event()
+        self._backoff = Backoff()
+        self._slot = 0
+        self._hurries = self._is_left = False
         self._stands = ""
         self.teller = Teller(wanted.name, self._record, self._clock)
         self._about(None)
@@ -97,7 +108,7 @@ class Served:
             self._about(domid_of(where))
             self._write(lambda ledger: ledger.belongs(self.wanted.key, domid_of(where)))
         if news in (News.SEEN, News.MISSING) or (was_nowhere and not isinstance(where, Nowhere)):
-            self._wake.set()
+            self._hurry(now)
         if self._drive is not None:
             self._look_at_stream(self._drive, now)
 
@@ -109,30 +120,56 @@ class Served:
         if self._drive is not None:
             self._drive.leave("the ledger was begun anew, so the guest has to be met again")
 
+    def leave(self) -> None:
+        """Leave the stream, and have no other."""
+        self._is_left = True
+        self._dom0.batch.wheel.forget(self._slot, self)
+        if self._drive is not None:
+            self._drive.leave("no longer served")
+
     def forget(self) -> None:
         """The VM is not served any more."""
+        self.leave()
         self._place.forget()
 
-    async def serve(self) -> None:
-        """Serve until cancelled. Only a fault of ours comes out as another exception."""
-        backoff = Backoff()
-        while True:
-            self._wake.clear()
-            where = self._place.where
-            if isinstance(where, Nowhere):
-                await self._wake.wait()
-                continue
-            try:
-                if await self._converse(where):
-                    backoff.reset()
-            except Unreachable as exc:
-                self._unreachable(exc)
-            except LedgerTrouble as exc:
-                self._stand(State.UNREACHABLE, str(exc), logging.DEBUG)  # it is every VM's: the service says it once
-            await self._wait(backoff.next())
+    def wake(self) -> None:
+        """Have a stream, if there is none and it is known where. A fault of ours in that is this VM's alone."""
+        where = self._place.where
+        if self._drive is not None or self._is_left or isinstance(where, Nowhere):
+            return
+        self._hurries = False
+        try:
+            self._connect(where)
+        except Unreachable as exc:
+            self._unreachable(exc)
+            self._try_again()
+        except Exception as exc:  # noqa: BLE001 -- of ten thousand VMs; it is said, and tried again
+            self._faulty(exc)
 
-    async def _converse(self, where: Endpoint) -> bool:
-        """One stream from its beginning to its end; whether the guest answered on it."""
+    def _hurry(self, now: float) -> None:
+        """What has changed is worth an attempt now, or as soon as the present stream is over."""
+        self._hurries = True
+        if self._drive is None:
+            self._wake_at(now)
+
+    def _wake_at(self, when: float) -> None:
+        wheel = self._dom0.batch.wheel
+        wheel.forget(self._slot, self)
+        self._slot = wheel.wake_at(when, self)
+
+    def _try_again(self) -> None:
+        """A little later than the last time, or now."""
+        wait = self._backoff.next()
+        self._wake_at(self._clock() + (0 if self._hurries else wait))
+
+    def _faulty(self, exc: Exception) -> None:
+        name = printable(self.wanted.name)
+        again = "%s: a fault in pv-host-agent; this VM is served again in %g s"
+        log.error(again, name, RESTART_SECONDS, exc_info=exc, extra=noted(Happening.FAULT, vm=name))
+        self._wake_at(self._clock() + RESTART_SECONDS)
+
+    def _connect(self, where: Endpoint) -> None:
+        """Begin a stream; raise `Unreachable`."""
         descriptor, put_back = self._place.open(where, self._clock())
         if self._place.is_first_met(where):
             self._seen(where)
@@ -140,15 +177,24 @@ class Served:
             self._tell_put_back()
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, shown(where.path)))
         self._silence = Silence(where.path, self._dom0.timing, self._clock())
-        drive = Drive(descriptor, self._dom0.batch, self._begin)
-        self._drive = drive
-        try:
-            reason = await drive.closed
-        finally:
-            self._drive = None
-            drive.leave("no longer served")
-        self._stand(State.UNREACHABLE, reason, logging.INFO)
-        return drive.conversation.was_sealed
+        self._drive = Drive(descriptor, self._dom0.batch, self._begin, self._over)
+        self._drive.begin()
+
+    def _over(self, why: str | Exception) -> None:
+        """The stream is over: have another, sooner where a guest has answered on this one."""
+        drive, self._drive = self._drive, None
+        if self._is_left:
+            return
+        if isinstance(why, LedgerTrouble):
+            self._stand(State.UNREACHABLE, str(why), logging.DEBUG)  # it is every VM's: the service says it once
+        elif isinstance(why, Exception):
+            self._faulty(why)
+            return
+        else:
+            self._stand(State.UNREACHABLE, why, logging.INFO)
+            if drive is not None and drive.conversation.was_sealed:
+                self._backoff.reset()
+        self._try_again()
 
     def _look_at_stream(self, drive: Drive, now: float) -> None:
         """See that the stream is the one to have, and whether anybody answers on it."""
@@ -163,19 +209,15 @@ class Served:
             if stands is not None:
                 self._stand(*stands, logging.INFO, Happening.SILENT)
 
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
     def _begin(self, now: float) -> Conversation:
         dom0 = self._dom0
         return Conversation(
             self.wanted, dom0.channel, dom0.identity(), dom0.ledger, self._hear, now=now, timing=dom0.timing,
-            withheld=partial(dom0.membership.withheld, self.wanted.key),
+            withheld=self._withheld,
         )  # fmt: skip
+
+    def _withheld(self) -> str:
+        return self._dom0.membership.withheld(self.wanted.key)
 
     def _hear(self, notice: Notice) -> None:
         self._dom0.membership.noted(self.wanted.key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve every VM that has a document: one supervised task each, told when a document or a socket changes."""
+"""Serve every VM that has a document: each is told when its document or its socket changes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,6 @@ class Service:
         self._channel, self._ledger, self._timing = channel, ledger, timing
         self._identify, self._identity = identify, identify()
         self._served: dict[str, Served] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._keys: dict[str, str] = {}
         self._complaint = ""
         self._is_more = False
@@ -140,11 +139,12 @@ class Service:
 
     async def _stop_all(self, following: list[asyncio.Task[None]]) -> None:
         began, served = self._clock(), len(self._served)
-        tasks = [*self._tasks.values(), *following]
-        for task in tasks:
+        for each in self._served.values():
+            each.leave()
+        for task in following:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._dom0.batch.flush()
+        await asyncio.gather(*following, return_exceptions=True)
+        self._dom0.batch.close()
         now = self._clock()
         announce.stopped(served, now - began, now - self._began)
 
@@ -227,9 +227,6 @@ class Service:
         self._served[wanted.name], self._keys[wanted.key] = served, wanted.name
         # What an earlier service saw is not true any more: whoever waits for the VM waits for what this one sees.
         self._record(lambda ledger: ledger.stand(wanted.key, State.UNREACHABLE, "the service has begun to look for its channel"))
-        name = printable(wanted.name)
-        supervised = supervise(served.serve, name, "this VM is served", noted(Happening.FAULT, vm=name))
-        self._tasks[wanted.name] = asyncio.create_task(supervised)
 
     def _refuse(self, name: str, error: str) -> None:
         """The same, and say so."""
@@ -250,7 +247,6 @@ class Service:
             return
         log.info("%s: %s; the VM is left as it is", printable(name, 100), why)
         del self._keys[served.wanted.key]
-        self._tasks.pop(name).cancel()
         served.forget()
         key = served.wanted.key
         self._record(lambda ledger: ledger.stand(key, State.REMOVED, why))

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drive conversations over descriptors: bytes in, bytes out, one timer each, and the ledger committed before anything is sent."""
+"""Drive conversations over descriptors: bytes in, bytes out, and the ledger committed before anything is sent."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from host_agent.channels.connect import unread
 from host_agent.errors import LedgerDamaged, LedgerTrouble
 from host_agent.talk.confirm import Looks
 from host_agent.talk.counts import Counts
+from host_agent.talk.intake import Intake
+from host_agent.talk.streams import Streams
+from host_agent.talk.wheel import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +26,8 @@ if TYPE_CHECKING:
     from host_agent.talk.confirmation import Verdict
     from host_agent.talk.conversation import Conversation
 
-#: Read at once from one VM, so that one that floods does not keep the others waiting.
-READ_BYTES: Final = 16 * 1024
+#: Read at once from one VM: several times what an honest guest has under way.
+READ_BYTES: Final = 8 * 1024
 
 _ENDS: Final = {
     errno.ECONNRESET: "QEMU reset the connection: the VM is restarting, or its QEMU died",
@@ -34,11 +38,15 @@ CLOSED: Final = "QEMU closed the connection: the VM is off, restarting or migrat
 
 
 class Batch:
-    """What has to be committed and then written, gathered over one turn of the loop: a thousand VMs share a commit."""
+    """What the streams of one loop share: one epoll, one clock, and what has to be committed and then written.
+
+    That is gathered over one turn of the loop: hundreds of VMs share a commit.
+    """
 
     def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
         self._ledger, self._loop = ledger, loop
-        self._drives: set[Drive] = set()
+        self._drives: dict[Drive, None] = {}
+        self.streams, self.wheel = Streams(loop), Wheel(loop)
         self._trouble: LedgerTrouble | None = None
         #: Why the last commit failed, if it did.
         self.last_trouble: LedgerTrouble | None = None
@@ -50,7 +58,7 @@ class Batch:
 
     def add(self, drive: Drive) -> None:
         """*drive* may have something to write; it is asked once the ledger is committed, later in this turn."""
-        self._drives.add(drive)
+        self._drives[drive] = None
         self._schedule()
 
     def write(self, record: Callable[[Ledger], None]) -> None:
@@ -70,7 +78,7 @@ class Batch:
     def flush(self) -> None:
         """Commit, then let everybody write. Where the ledger fails nobody does: those streams end, and are begun anew."""
         self._scheduled = False
-        drives, self._drives = self._drives, set()
+        drives, self._drives = self._drives, {}
         trouble, self._trouble = self._trouble, None
         try:
             if trouble is None:
@@ -89,6 +97,11 @@ class Batch:
             else:
                 drive.end(trouble)
 
+    def close(self) -> None:
+        """Commit for the last time."""
+        self.flush()
+        self.streams.close()
+
     def _mind(self, trouble: LedgerTrouble) -> None:
         if isinstance(trouble, LedgerDamaged):
             self.damage = trouble
@@ -100,48 +113,63 @@ class Batch:
 
 
 class Drive:
-    """One conversation over one descriptor, which it owns.
+    """One conversation over one descriptor, which it owns from `begin` on.
 
-    `closed` is done when the stream is over: with the reason, or with the exception that ended it.
+    When the stream is over *ended* is called, in another turn of the loop: with the reason, or with the exception that ended it.
     """
 
-    def __init__(self, descriptor: int, batch: Batch, begin: Callable[[float], Conversation]) -> None:
+    __slots__ = (
+        "_batch",
+        "_descriptor",
+        "_ended",
+        "_intake",
+        "_looks",
+        "_loop",
+        "_open",
+        "_rest",
+        "_rests",
+        "_slot",
+        "_wakes",
+        "conversation",
+    )  # fmt: skip
+
+    def __init__(
+        self, descriptor: int, batch: Batch, begin: Callable[[float], Conversation], ended: Callable[[str | Exception], None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.closed: asyncio.Future[str] = self._loop.create_future()
         self.conversation = begin(self._loop.time())
-        self._descriptor, self._batch = descriptor, batch
-        self._counts = batch.counts
-        self._counts.opened += 1
-        self._counts.streams += 1
-        self._looks = Looks(self._decided)
-        self._timer: asyncio.TimerHandle | None = None
+        self._descriptor, self._batch, self._ended = descriptor, batch, ended
+        self._looks: Looks | None = None
+        self._intake = Intake()
         self._rest = b""
-        self._open = True
-        self._loop.add_reader(descriptor, self._guarded, self._readable)
+        self._open, self._rests = True, False
+        self._slot, self._wakes = 0, inf
+        batch.counts.opened += 1
+        batch.counts.streams += 1
+        batch.streams.add(descriptor, self)
+
+    def begin(self) -> None:
+        """Say what there is to say."""
         self.poke()
 
     def poke(self) -> None:
         """Do what is due, write what the conversation has to say, and see to its next deadline."""
-        if self._open:
-            self._guarded(self._due)
+        self._do(self._due)
 
     def want(self, wanted: Wanted) -> None:
         """The guest should become *wanted* from now on."""
-        if self._open:
-            self._guarded(lambda: self.conversation.want(wanted, self._loop.time()))
-            self.poke()
+        self._do(lambda: self.conversation.want(wanted, self._loop.time()))
+        self.poke()
 
     def again(self) -> None:
         """An operator wants all of it applied again."""
-        if self._open:
-            self._guarded(lambda: self.conversation.again(self._loop.time()))
-            self.poke()
+        self._do(lambda: self.conversation.again(self._loop.time()))
+        self.poke()
 
     def be(self, identity: Identity) -> None:
         """This host is *identity* from now on."""
-        if self._open:
-            self._guarded(lambda: self.conversation.be(identity, self._loop.time()))
-            self.poke()
+        self._do(lambda: self.conversation.be(identity, self._loop.time()))
+        self.poke()
 
     def leave(self, why: str) -> None:
         """End the stream of our own accord; bytes that the guest sent and we do not acknowledge would leave it less room."""
@@ -155,20 +183,15 @@ class Drive:
         if not self._open:
             return
         self._open = False
-        self._counts.streams -= 1
-        self._loop.remove_reader(self._descriptor)
-        self._loop.remove_writer(self._descriptor)
-        self._looks.end()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._batch.write(lambda _: self.conversation.over(str(why)))
+        batch = self._batch
+        batch.counts.streams -= 1
+        batch.streams.remove(self._descriptor)
+        batch.wheel.forget(self._slot, self)
+        if self._looks is not None:
+            self._looks.end()
+        batch.write(lambda _: self.conversation.over(str(why)))
         os.close(self._descriptor)
-        if self.closed.done():  # cancelled, with the task that waited for it
-            return
-        if isinstance(why, Exception):
-            self.closed.set_exception(why)
-        else:
-            self.closed.set_result(why)
+        self._loop.call_soon(self._ended, why)
 
     def backlog(self) -> int:
         """Bytes of ours that the other end of the stream has not read yet."""
@@ -176,11 +199,25 @@ class Drive:
 
     def write(self) -> None:
         """Write what the conversation has to send, as far as the stream takes it; the rest follows by itself."""
-        if self._open:
-            self._guarded(self._write)
+        self._do(self._write)
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """Do *step*; whatever goes wrong in it ends this stream, and the task that waits for `closed` hears of it."""
+    def readable(self) -> None:
+        """Take what came, and no more than this VM's share: whoever says more is not listened to for a while."""
+        self._do(self._read)
+
+    def writable(self) -> None:
+        """Write the rest."""
+        self._do(self._write)
+
+    def wake(self) -> None:
+        """Do what is due by now."""
+        self._wakes = inf
+        self._do(self._awake)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        """Do *step*, if the stream is open; whatever goes wrong in it ends this stream, and whoever has it hears of that."""
+        if not self._open:
+            return
         try:
             step()
         except OSError as exc:
@@ -188,10 +225,10 @@ class Drive:
         except LedgerTrouble as exc:
             self._batch.fail(exc)
             self.end(exc)
-        except Exception as exc:  # noqa: BLE001 -- a fault in one VM's conversation must not stop another's; the task raises it
+        except Exception as exc:  # noqa: BLE001 -- a fault in one VM's conversation must not stop another's; *ended* hears of it
             self.end(exc)
 
-    def _readable(self) -> None:
+    def _read(self) -> None:
         try:
             data = os.read(self._descriptor, READ_BYTES)
         except BlockingIOError:
@@ -199,8 +236,18 @@ class Drive:
         if not data:
             self.end(CLOSED)
             return
-        self._counts.received += len(data)
-        self.conversation.receive(data, self._loop.time())
+        self._batch.counts.received += len(data)
+        now = self._loop.time()
+        self.conversation.receive(data, now)
+        if self._intake.took(len(data), now):
+            self._batch.streams.rest(self._descriptor)
+            self._rests = True
+        self._due()
+
+    def _awake(self) -> None:
+        if self._rests and self._intake.resumes <= self._loop.time():
+            self._rests = False
+            self._batch.streams.resume(self._descriptor, writing=bool(self._rest))
         self._due()
 
     def _due(self) -> None:
@@ -209,27 +256,23 @@ class Drive:
             conversation.tick(now, self.backlog())
         to_look_at = conversation.to_look_at()
         if to_look_at is not None:
+            self._looks = self._looks or Looks(self._decided)
             self._looks.look(to_look_at)
         self._batch.add(self)
-        self._set_timer(conversation.next_deadline)
+        deadline = conversation.next_deadline
+        self._wake_at(min(deadline, self._intake.resumes) if self._rests else deadline)
 
     def _decided(self, look: asyncio.Future[Verdict]) -> None:
         """A look has come to its end; a fault in it is this stream's."""
-        if self._open:
-            self._guarded(lambda: self.conversation.decided(look.result()))
-            self.poke()
+        self._do(lambda: self.conversation.decided(look.result()))
+        self.poke()
 
-    def _set_timer(self, deadline: float) -> None:
-        """Wake at *deadline*. A timer that is set for earlier stays: it finds nothing due and sets itself anew."""
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._guarded(self._due)
+    def _wake_at(self, deadline: float) -> None:
+        """Wake at *deadline*. What is set for earlier stays: it finds nothing due and sets itself anew."""
+        if self._wakes > deadline:
+            wheel = self._batch.wheel
+            wheel.forget(self._slot, self)
+            self._slot, self._wakes = wheel.wake_at(deadline, self), deadline
 
     def _write(self) -> None:
         data = self._rest + self.conversation.data_to_send()
@@ -239,9 +282,7 @@ class Drive:
             written = os.write(self._descriptor, data)
         except BlockingIOError:
             written = 0
-        self._counts.sent += written
+        self._batch.counts.sent += written
         had_rest, self._rest = bool(self._rest), data[written:]
-        if self._rest and not had_rest:
-            self._loop.add_writer(self._descriptor, self._guarded, self._write)
-        elif had_rest and not self._rest:
-            self._loop.remove_writer(self._descriptor)
+        if bool(self._rest) != had_rest:
+            self._batch.streams.want_to_write(self._descriptor, wanted=not had_rest)

@@ -100,16 +100,19 @@ def test_greetings_do_not_pile_up_before_a_guest_that_reads_nothing(tmp_path: Pa
     async def story() -> None:
         ledger = Ledger.open(tmp_path / "state")
         batch = Batch(ledger, asyncio.get_running_loop())
+        closed = asyncio.get_running_loop().create_future()
         drive = Drive(
             ours.detach(), batch,
             lambda now: Conversation(what, CHANNEL, identity, ledger, lambda notice: None, now=now, timing=timing),
+            closed.set_result,
         )  # fmt: skip
+        drive.begin()
         await asyncio.sleep(0.3)
         assert theirs.recv(65536).count(b"\n>") == 1
         await asyncio.sleep(0.05)
         assert theirs.recv(65536).count(b"\n>") == 1
         theirs.close()
-        assert "closed the connection" in await drive.closed
+        assert "closed the connection" in await closed
         ledger.close()
 
     asyncio.run(story())

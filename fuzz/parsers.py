@@ -194,6 +194,9 @@ PARSERS: Final = (
         "trusted keys",
         lambda data: trust.parse_trusted(_text(data)),
         (LocalError,),
-        (f"# ours\n{trust.format_key(HOST_KEY_TYPE, bytes(32), 'dom0 a')}\n".encode(),),
+        (
+            f"# ours\n{trust.format_key(HOST_KEY_TYPE, bytes(32), 'dom0 a')}\n".encode(),
+            f"{trust.REVOKED_TYPE} {trust.fingerprint(b'')} stolen\n".encode(),
+        ),
     ),
 )

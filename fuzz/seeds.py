@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, format_key
+
 SSH_KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE1hmqTRcR7oFbGqz9ZUrGoJsN0Ld2qHcS8mrcXzX0vU ada"
 _KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes([3]) * 32)
 _AUTHORITY: Final = Ed25519PrivateKey.from_private_bytes(bytes([4]) * 32)
@@ -96,6 +98,11 @@ _SMALL: Final = {"instance-id": "i-1", "generation": 3, "local-hostname": "web1"
 _WHOLE: Final = {
     "instance-id": "i-1",
     "generation": 3,
+    "host_trust": {
+        "authorities": {"fleet": format_key(AUTHORITY_TYPE, bytes(32))},
+        "hosts": {"dom0-1": format_key(HOST_KEY_TYPE, bytes(32))},
+        "revoked": {"SHA256:e3b0c442-98fc1c14-9afbf4c8-996fb924-27ae41e4": "stolen"},
+    },
     "fqdn": "web1.example.org",
     "timezone": "Europe/Vienna",
     "locale": "de_AT.UTF-8",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from guest_agent.confirming import Waiting
 from guest_agent.encounters import of_opened, of_refused
+from guest_agent.identity import BadTrust
 from guest_agent.port import PortGone
 from pv_channel.errors import NotAuthenticated, PeerError
 from pv_channel.events import FromHost, Lost, Opened, Refused, WrongChannel
@@ -48,6 +49,8 @@ LATE_SECONDS: Final = 3.0
 FACTS_SECONDS: Final = 2.0
 #: While a change of the network waits for the host's word, the watchdog is seen to this often.
 _TICK_SECONDS: Final = 1.0
+#: How long a host that is believed no more may take to acknowledge its last answer.
+_PARTING_SECONDS: Final = 5.0
 #: Documents that wait. A host has one under way; one that was restarted now and again has sent a few.
 _MAX_ASKED: Final = 4
 _LIVE: Final = (State.SEALED, State.RENEWING)
@@ -73,6 +76,8 @@ class Conversation:
         self._gone: PortGone | None = None
         self._greeted = False
         self._since_result: int | None = None
+        self._host: Opened | None = None
+        self._parting: float | None = None
         self._strangers_until = now() + STRANGERS_SECONDS
         self._next_look = self._next_facts = now()
         self._facts: Facts | None = None
@@ -93,6 +98,8 @@ class Conversation:
 
         Raise `PortGone`, `StartOver` or `WrongTty`: this conversation is then over.
         """
+        if self._parting is not None:
+            seconds = min(seconds, _TICK_SECONDS)
         data = self._port.read(min(seconds, LATE_SECONDS) if self._ours.provisioner.pending else seconds)
         if data:
             self._take(data)
@@ -105,6 +112,8 @@ class Conversation:
             else:
                 self._provision(asked)
         self._tell_news()
+        if self._parting is not None and (not self.outstanding or self._now() >= self._parting):
+            raise StartOver("the host is believed no more")
 
     def _take(self, data: bytes) -> None:
         events = self._guest.receive(data)
@@ -119,6 +128,8 @@ class Conversation:
 
     def _met(self, event: GuestEvent) -> None:
         match event:
+            case FromHost() if self._parting is not None:
+                pass  # believed no more: it only gets what it was answered before
             case FromHost(message=message):
                 self.heard = self._now()
                 self._heed(message)
@@ -163,6 +174,9 @@ class Conversation:
                 raise StartOver(f"the first host's key cannot be pinned, so it is not served: {exc}") from None
             self._guest.trust = self._ours.believed.trust
             log.alert(f"nothing was pinned: believing the first host, {shown}, and from now on no other")
+        self._host = opened
+        if not self._working_on and not self._still_believes(opened):  # another agent of this machine was told so
+            return
         log.note(of_opened(opened))
         log.forget("refused")
         self._facts, self._next_facts = None, self._now()
@@ -173,6 +187,22 @@ class Conversation:
             self._say(report)
         if self._waiting is not None:
             self._say(self._waiting.question(self._now()))
+
+    def _still_believes(self, host: Opened) -> bool:
+        """Whether *host* is believed by what the files say now; the session of one that is not is about to end."""
+        log, believed = self._ours.log, self._ours.believed
+        try:
+            self._guest.trust = believed.read_again()
+        except (BadTrust, OSError) as exc:
+            log.fail(f"{exc}; whom this guest believed before, it believes still")
+        try:
+            self._guest.trust.judge(host.host_key, host.certificate)
+        except NotAuthenticated as exc:
+            log.alert(f"the host {fingerprint(host.host_key)} is believed no more: {exc}")
+            self._parting = self._now() + _PARTING_SECONDS
+            self._asked.clear()
+            return False
+        return True
 
     def _refused(self, refused: Refused) -> None:
         text = of_refused(refused, self._guest.trust, self._ours.uuid)
@@ -214,6 +244,8 @@ class Conversation:
         self._say(result)
         self._flush()
         self._ours.readiness.answered(f"generation {result.generation} {result.outcome.value}")
+        if self._host is not None:
+            self._still_believes(self._host)
 
     def _plan(self, asked: Plan) -> None:
         self._say(self._ours.provisioner.plan(bytes(asked.document), self._uuid()))

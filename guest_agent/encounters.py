@@ -29,9 +29,12 @@ def of_refused(refused: Refused, trust: Trust, uuid: bytes | None) -> str:
     """Why a guest that believes *trust* and is *uuid* did not shake hands."""
     match refused.refusal:
         case Refusal.HOST_KEY:
-            pinned = sorted(trust.host_keys | trust.authorities)
+            pinned = sorted(trust.believed)
             names = ", ".join(fingerprint(key) for key in pinned[:_NAMED_KEYS]) + (", …" if pinned[_NAMED_KEYS:] else "")
-            return f"refused the host key {fingerprint(refused.detail)}: this guest believes {names}"
+            return f"refused the host key {fingerprint(refused.detail)}: this guest believes {names or 'nobody'}"
+        case Refusal.REVOKED:
+            authority = "" if refused.revoked == refused.detail else f"its authority {fingerprint(refused.revoked)}"
+            return f"refused the host key {fingerprint(refused.detail)}: {authority or 'it'} is revoked here"
         case Refusal.UUID:
             ours = "none" if uuid is None else uuid_text(uuid)
             return f"refused a greeting that is meant for another VM; this one is {ours}"

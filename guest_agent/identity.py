@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who this guest is and whom it believes: its X25519 key, the keys its template pinned, and the first host it met."""
+"""Who this guest is and whom it believes: its key, what its template pinned, the first host it met, and what documents said."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ STATE_MODE: Final = 0o700
 KEY_NAME: Final = "identity.key"
 KEY_MODE: Final = 0o600
 TRUSTED_NAME: Final = "trusted_keys"
+#: Whom documents said to believe, and whom no more (the item ``host-trust``).
+HOST_TRUST: Final = f"{STATE_DIRECTORY}/host_trust"
 #: What the template's maker pinned; an operator's file, which the agent only reads.
 TEMPLATE_TRUSTED: Final = "/etc/pv-guest-agent/trusted_keys"
 
@@ -37,7 +39,7 @@ LOCK_SECONDS: Final = 10.0
 
 _KEY_TYPE: Final = b"pv-guest-x25519-private"
 #: A fleet's worth of authorities and hosts with comments; more is not such a file.
-_MAX_TRUSTED_BYTES: Final = 256 * 1024
+MAX_TRUSTED_BYTES: Final = 256 * 1024
 
 
 class BadTrust(Exception):  # noqa: N818 -- it says what the file is
@@ -125,12 +127,17 @@ def _set_aside(state: int, log: Log) -> None:
 
 
 class Believed:
-    """Whom this guest believes: `trust`, as the template and the first use have it."""
+    """Whom this guest believes: `trust`, as the template, the first use and documents have it."""
 
     def __init__(self, system: System) -> None:
         """Raise `BadTrust` naming file and line, or `OSError`."""
         self._system = system
-        self.trust = self._read()
+        self.trust = pins(system)
+
+    def read_again(self) -> Trust:
+        """`trust` as the files have it by now; on `BadTrust` or `OSError` it is what it was."""
+        self.trust = pins(self._system)
+        return self.trust
 
     def pin(self, host_key: bytes) -> None:
         """Believe *host_key*, the first that this guest met, and from now on no other; durable when this returns.
@@ -141,39 +148,44 @@ class Believed:
         if self._is_settled(host_key):
             return
         with state_directory(self._system) as state:
-            self.trust = self._read()
+            self.read_again()
             if self._is_settled(host_key):
                 return
             line = format_key(HOST_KEY_TYPE, host_key, "the first host this guest met")
             content = f"# Written by pv-guest-agent. Remove the line to believe another host, the next that greets.\n{line}\n"
             files.replace(state, TRUSTED_NAME, files.new_file(content.encode("ascii"), KEY_MODE))
-            self.trust = Trust(frozenset((host_key,)))
+            self.trust |= Trust(frozenset((host_key,)))
 
     def _is_settled(self, host_key: bytes) -> bool:
-        if not self.trust.host_keys and not self.trust.authorities:
+        if not self.trust.pinned:
             return False
         if host_key not in self.trust.host_keys:
             raise NotAuthenticated(f"another key was pinned meanwhile; this one is {fingerprint(host_key)}")
         return True
 
-    def _read(self) -> Trust:
-        template = self._parse(TEMPLATE_TRUSTED)
-        ours = self._parse(f"{STATE_DIRECTORY}/{TRUSTED_NAME}")
-        return Trust(template.host_keys | ours.host_keys, template.authorities | ours.authorities)
 
-    def _parse(self, path: str) -> Trust:
-        where = self._system.file(path)
-        try:
-            with open(where, "rb") as file:  # noqa: PTH123 -- pathlib is 4 ms that the start does without
-                content = file.read(_MAX_TRUSTED_BYTES + 1)
-        except FileNotFoundError:
-            return Trust()
-        try:
-            if len(content) > _MAX_TRUSTED_BYTES:
-                raise LocalError(f"more than {_MAX_TRUSTED_BYTES} bytes")
-            return parse_trusted(content.decode("ascii"))
-        except UnicodeDecodeError as exc:
-            line = content.count(b"\n", 0, exc.start) + 1
-            raise BadTrust(f"{where}: line {line}: a byte that is not ASCII; correct the line or remove it") from None
-        except LocalError as exc:
-            raise BadTrust(f"{where}: {exc}; correct the line or remove it") from None
+def pins(system: System, *, but: str = "") -> Trust:
+    """What all files of trusted keys say, *but* the one that is named; raise `BadTrust` naming file and line, or `OSError`."""
+    trust = Trust()
+    for path in (TEMPLATE_TRUSTED, f"{STATE_DIRECTORY}/{TRUSTED_NAME}", HOST_TRUST):
+        if path != but:
+            trust |= _parse(system, path)
+    return trust
+
+
+def _parse(system: System, path: str) -> Trust:
+    where = system.file(path)
+    try:
+        with open(where, "rb") as file:  # noqa: PTH123 -- pathlib is 4 ms that the start does without
+            content = file.read(MAX_TRUSTED_BYTES + 1)
+    except FileNotFoundError:
+        return Trust()
+    try:
+        if len(content) > MAX_TRUSTED_BYTES:
+            raise LocalError(f"more than {MAX_TRUSTED_BYTES} bytes")
+        return parse_trusted(content.decode("ascii"))
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise BadTrust(f"{where}: line {line}: a byte that is not ASCII; correct the line or remove it") from None
+    except LocalError as exc:
+        raise BadTrust(f"{where}: {exc}; correct the line or remove it") from None

@@ -64,6 +64,7 @@ def _ours(channel: bytes, system: System, provisioner: Provisioner, wait: float,
     recovered = provisioner.recover()
     if recovered is not None:
         log.alert(recovered)
+        believed.read_again()  # which may have been half of a document
     readiness = Readiness(Notifier(), provisioned=provisioner.provisioned, wait=wait, now=began)
     return Ours(channel, vm_uuid(system), key, believed, provisioner, readiness, log)
 

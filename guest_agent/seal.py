@@ -68,8 +68,10 @@ class _Sealing:
 
     def _problems(self) -> list[str]:
         found = checks.problems(self._system)
-        trusts = bool(pins.steps(self._system, self._arguments.trust)) or pins.pinned(self._system)
-        if not trusts and not self._arguments.first_use:
+        trust = pins.trusted(self._system, self._arguments.trust)
+        if trust.pinned and not trust.believed:
+            found.append("all that is pinned is revoked: clones would believe nobody. Pin somebody else with --trust LINE")
+        if not trust.pinned and not self._arguments.first_use:
             found.append(
                 "nothing is pinned: clones would believe the first host that speaks. Pin one with --trust LINE, which "
                 "'pv-host-agent keys show' prints, or accept that with --first-use"

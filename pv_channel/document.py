@@ -14,6 +14,7 @@ from pv_channel.accounts import MAX_GROUPS, GroupEntry, Keys, User, members_by_g
 from pv_channel.confirm import Confirm
 from pv_channel.digest import sha256
 from pv_channel.errors import BadDocument
+from pv_channel.host_trust import HostTrust
 from pv_channel.located import located
 from pv_channel.machine import CaCerts, FileToWrite, Locale, Ntp, SshKeys, Timezone
 from pv_channel.messages import MAX_DOCUMENT_BYTES, UNDECODABLE
@@ -31,7 +32,7 @@ MAX_GENERATION: Final = 2**53
 
 #: The items of a document, in the order in which they are applied (PROTOCOL.md, "Documents").
 Item = Literal[
-    "identity", "hostname", "users", "ssh-keys", "sshd", "timezone", "locale", "ntp", "ca-certs", "write-files",
+    "host-trust", "identity", "hostname", "users", "ssh-keys", "sshd", "timezone", "locale", "ntp", "ca-certs", "write-files",
     "root-filesystem", "network", "user-data",
 ]  # fmt: skip
 ITEMS: Final[tuple[str, ...]] = get_args(Item)
@@ -51,6 +52,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     instance_id: InstanceId = msgspec.field(name="instance-id")
     generation: Annotated[int, msgspec.Meta(ge=1, le=MAX_GENERATION)] | msgspec.UnsetType = msgspec.UNSET
     uuid: VmUuid | msgspec.UnsetType = msgspec.UNSET
+    host_trust: HostTrust | msgspec.UnsetType = msgspec.UNSET
     local_hostname: Hostname | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="local-hostname")
     fqdn: Fqdn | msgspec.UnsetType = msgspec.UNSET
     timezone: Timezone | msgspec.UnsetType = msgspec.UNSET

@@ -24,6 +24,14 @@ class NotAuthenticated(PeerError):  # noqa: N818 -- it says what the peer is
     """A key that is not believed, or a tag that does not verify: a person may have to look."""
 
 
+class Revoked(NotAuthenticated):
+    """A host whose *key*, or whose authority's, was revoked here: whoever pins it or signs for it does not change that."""
+
+    def __init__(self, key: bytes, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class WrongMachine(NotAuthenticated):
     """The greeting is meant for another VM than this one."""
 

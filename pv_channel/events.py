@@ -38,10 +38,14 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """To the host: the guest says, unauthenticated, why it does not shake hands. To the guest: why it did not."""
+    """To the host: the guest says, unauthenticated, why it does not shake hands. To the guest: why it did not.
+
+    To the guest *detail* is the host's key, and *revoked* the key that was revoked, the host's or its authority's.
+    """
 
     refusal: Refusal
     detail: bytes
+    revoked: bytes = b""
 
 
 class WrongChannel(msgspec.Struct, frozen=True):

@@ -89,6 +89,8 @@ class Refusal(Enum):
     HOST_KEY = 2
     #: A sealed line came for a session that this guest does not have: it restarted. The detail is empty (zeros).
     SESSION = 3
+    #: The host's key, or its authority's, was revoked here; the detail is the start of the SHA-256 of that key.
+    REVOKED = 4
 
 
 #: Bytes of a refusal's detail.

@@ -9,7 +9,7 @@ import msgspec
 
 from pv_channel import messages
 from pv_channel.digest import sha256
-from pv_channel.errors import LocalError, Malformed, NotAuthenticated, PeerError
+from pv_channel.errors import LocalError, Malformed, NotAuthenticated, PeerError, Revoked
 from pv_channel.events import Counters, FromHost, Lost, Opened, Refused, WrongChannel
 from pv_channel.greeting import DETAIL_BYTES, NO_UUID, GuestGreeting, HostGreeting, Refusal, prologue
 from pv_channel.line import (
@@ -192,15 +192,21 @@ class Guest:
             noise = Responder(agreed, self._key, greeting.host_key, self._generate)
             noise.read_message_1(greeting.message_1)
             body = noise.write_message_2(messages.encode(self.hello))
-        except NotAuthenticated:
-            believed = sha256(min(self.trust.host_keys | self.trust.authorities, default=b""))
-            return [self._refuse(host_session, guest_session, Refusal.HOST_KEY, believed[:DETAIL_BYTES], greeting.host_key)]
+        except NotAuthenticated as exc:
+            return [self._refuse_host(host_session, guest_session, greeting.host_key, exc)]
         line = self._greeting_line(host_session, guest_session, GuestGreeting(None, body))
         transport = Transport(GUEST_FLOW, (host_session, guest_session), noise.split(), self._in_flight)
         self.state = after(Role.GUEST, self.state, Input.GREETING)
         self._answered = _Answered(transport, line, Opened(greeting.host_key, greeting.certificate, verdict))
         self._say(guest_session, line)
         return []
+
+    def _refuse_host(self, host_session: bytes, guest_session: bytes, host_key: bytes, why: NotAuthenticated) -> Refused:
+        if isinstance(why, Revoked):
+            refused = self._refuse(host_session, guest_session, Refusal.REVOKED, sha256(why.key)[:DETAIL_BYTES], host_key)
+            return msgspec.structs.replace(refused, revoked=why.key)
+        believed = sha256(min(self.trust.believed, default=b""))
+        return self._refuse(host_session, guest_session, Refusal.HOST_KEY, believed[:DETAIL_BYTES], host_key)
 
     def _refuse(
         self, host_session: bytes, guest_session: bytes, refusal: Refusal, detail: bytes, about: bytes = NO_UUID

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whom a guest believes: a host key that was pinned, one that a pinned authority signed, or else the first it meets.
 
-An authority is an Ed25519 key of a fleet; each dom0 has an X25519 host key of its own and a certificate for it.
+An authority is an Ed25519 key of a fleet; each dom0 has an X25519 host key of its own and a certificate for it. A key of
+either kind that is revoked is not believed, whoever pinned it or signed for it.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from binascii import a2b_base64, b2a_base64
 from enum import Enum
@@ -14,13 +16,16 @@ from typing import Final
 import msgspec
 
 from pv_channel.digest import sha256
-from pv_channel.errors import LocalError, Malformed, NotAuthenticated
+from pv_channel.errors import LocalError, Malformed, NotAuthenticated, Revoked
 from pv_channel.text import printable
 
 #: Bytes of every key that is written down here: X25519 and Ed25519 public keys both have 32.
 KEY_BYTES: Final = 32
 #: An operator's name for a dom0 inside its certificate: enough for a host name's label.
 MAX_LABEL_BYTES: Final = 64
+
+#: What `fingerprint` makes.
+FINGERPRINT: Final = re.compile(r"SHA256:[0-9a-f]{8}(?:-[0-9a-f]{8}){4}", re.ASCII)
 
 _SIGNATURE_BYTES: Final = 64
 _CONTEXT: Final = b"pv-channel host key certificate 1\0"
@@ -100,27 +105,57 @@ class Verdict(Enum):
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """What a guest holds against a host key. With nothing pinned, the first host key it meets is believed, and then pinned."""
+    """What a guest holds against a host key. With nothing pinned, the first host key it meets is believed, and then pinned.
+
+    *revoked* are fingerprints, of hosts' keys and of authorities'. What is pinned and revoked is pinned still: where all of it
+    is, nobody is believed, and never the first.
+    """
 
     host_keys: frozenset[bytes] = frozenset()
     authorities: frozenset[bytes] = frozenset()
+    revoked: frozenset[str] = frozenset()
+
+    def __or__(self, other: Trust) -> Trust:
+        """What is pinned by one of the two, and what is revoked by one of them."""
+        return Trust(self.host_keys | other.host_keys, self.authorities | other.authorities, self.revoked | other.revoked)
+
+    @property
+    def pinned(self) -> frozenset[bytes]:
+        """All keys that are pinned, revoked ones too."""
+        return self.host_keys | self.authorities
+
+    @property
+    def believed(self) -> frozenset[bytes]:
+        """The pinned keys that are not revoked."""
+        if not self.revoked:
+            return self.pinned
+        return frozenset(key for key in self.pinned if fingerprint(key) not in self.revoked)
 
     def judge(self, host_key: bytes, certificate: Certificate | None) -> Verdict:
-        """Why *host_key* is believed, or raise `NotAuthenticated`."""
+        """Why *host_key* is believed, or raise `NotAuthenticated`; `Revoked` where it, or who signed for it, was once."""
+        self._check(host_key)
         if host_key in self.host_keys:
             return Verdict.PINNED
-        if certificate is not None and certificate.host_key == host_key and certificate.authority in self.authorities:
-            certificate.verify()
-            return Verdict.CERTIFIED
-        if not self.host_keys and not self.authorities:
+        if certificate is not None and certificate.host_key == host_key:
+            self._check(certificate.authority)
+            if certificate.authority in self.authorities:
+                certificate.verify()
+                return Verdict.CERTIFIED
+        if not self.pinned:
             return Verdict.FIRST_USE
         raise NotAuthenticated(f"a host key that nothing pinned here vouches for: {fingerprint(host_key)}")
+
+    def _check(self, key: bytes) -> None:
+        if self.revoked and fingerprint(key) in self.revoked:
+            raise Revoked(key, f"a key that is revoked here: {fingerprint(key)}")
 
 
 #: How public keys are written in files, one a line: type, base64, and a comment for people.
 HOST_KEY_TYPE: Final = "pv-host-x25519"
 AUTHORITY_TYPE: Final = "pv-authority-ed25519"
 GUEST_KEY_TYPE: Final = "pv-guest-x25519"
+#: And what is believed no more: type, fingerprint, comment.
+REVOKED_TYPE: Final = "pv-revoked"
 
 
 def format_key(kind: str, public_key: bytes, comment: str = "") -> str:
@@ -128,19 +163,34 @@ def format_key(kind: str, public_key: bytes, comment: str = "") -> str:
     return f"{kind} {b2a_base64(public_key, newline=False).decode('ascii')} {comment}".rstrip()
 
 
+def parse_key(kind: str, text: str) -> bytes:
+    """The key in a line of type *kind*; raise `ValueError`, which quotes nothing, where it is another kind of line, or none."""
+    fields = text.split(maxsplit=2)
+    if len(fields) < 2 or fields[0] != kind:
+        raise ValueError(f"expected '{kind} BASE64'")
+    key = a2b_base64(fields[1].encode("ascii"), strict_mode=True)
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"expected '{kind} BASE64'")
+    return key
+
+
 def parse_trusted(text: str) -> Trust:
-    """What a file of trusted keys pins; blank lines and ``#`` comments are passed over. Raise `LocalError` naming the line."""
+    """What a file of trusted keys pins and revokes; blank lines and ``#`` comments are passed over.
+
+    Raise `LocalError` naming the line.
+    """
     pinned: dict[str, set[bytes]] = {HOST_KEY_TYPE: set(), AUTHORITY_TYPE: set()}
+    revoked: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split(maxsplit=2)
-        if not fields or fields[0].startswith("#"):
+        kind, *rest = line.split(maxsplit=2) or ["#"]
+        if kind.startswith("#"):
             continue
         try:
-            key = a2b_base64(fields[1].encode("ascii"), strict_mode=True)
-            pinned[fields[0]].add(key)
-        except (IndexError, KeyError, ValueError):
-            key = b""
-        if len(key) != KEY_BYTES:
-            expected = f"'{HOST_KEY_TYPE} BASE64' or '{AUTHORITY_TYPE} BASE64'"
-            raise LocalError(f"line {number}: expected {expected}, got '{printable(line, 60)}'")
-    return Trust(frozenset(pinned[HOST_KEY_TYPE]), frozenset(pinned[AUTHORITY_TYPE]))
+            if kind == REVOKED_TYPE and rest and FINGERPRINT.fullmatch(rest[0]):
+                revoked.add(rest[0])
+            else:
+                pinned[kind].add(parse_key(kind, line))
+        except (KeyError, ValueError):
+            expected = f"'{HOST_KEY_TYPE} BASE64', '{AUTHORITY_TYPE} BASE64' or '{REVOKED_TYPE} FINGERPRINT'"
+            raise LocalError(f"line {number}: expected {expected}, got '{printable(line, 60)}'") from None
+    return Trust(frozenset(pinned[HOST_KEY_TYPE]), frozenset(pinned[AUTHORITY_TYPE]), frozenset(revoked))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The item ``cloud-init``, in place of all others where the agent was told to hand documents over: a NoCloud seed for the whole.
+"""The item ``cloud-init``, in place of all but ``host-trust`` where the agent was told to hand documents over: a NoCloud seed.
 
 cloud-init configures an instance once. A later generation of one that it has begun with is refused rather than ignored.
 """

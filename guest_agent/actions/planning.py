@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 #: The items that one field of the document is all about. Their modules bear their names.
 _OF_ONE_FIELD: Final = {
+    "host-trust": "host_trust",
     "timezone": "timezone",
     "locale": "locale",
     "ntp": "ntp",
@@ -46,13 +47,13 @@ class Planning(NamedTuple):
 def plan_all(document: Document, system: System, state: State | None, *, hand_off: bool = False) -> Planning:
     """Each item that *document* names and the changes that it needs, given what is in force.
 
-    *hand_off*: there is one item, which hands the whole document to cloud-init.
+    *hand_off*: there is one item, which hands the document to cloud-init, besides ``host-trust``, which is this agent's own.
     """
     draft = Draft(system, document, state)
     plans: list[Planned] = []
     failures: dict[str, ItemError] = {}
     taken: dict[str, str] = {}
-    for item, planner in (_handing() if hand_off else _planners(document)).items():
+    for item, planner in (_handing(document) if hand_off else _planners(document)).items():
         draft.item = item
         try:
             planned = _plan(planner, document, draft, taken)
@@ -67,10 +68,11 @@ def plan_all(document: Document, system: System, state: State | None, *, hand_of
     return Planning(plans, failures)
 
 
-def _handing() -> dict[str, Planner]:
-    from guest_agent.actions import hand_off
+def _handing(document: Document) -> dict[str, Planner]:
+    from guest_agent.actions import hand_off, host_trust
 
-    return {hand_off.ITEM: hand_off.plan}
+    ours: dict[str, Planner] = {} if document.host_trust is msgspec.UNSET else {"host-trust": host_trust.plan}
+    return {**ours, hand_off.ITEM: hand_off.plan}
 
 
 def _planners(document: Document) -> dict[str, Planner]:

@@ -121,7 +121,7 @@ DIAGNOSES: Final = (
         "bad-host-key", Layer.HOST,
         "the host key or its certificate is damaged, or others can read it",
         "chmod 600 {state}/host.key; a damaged one comes back from a backup, or anew by 'pv-host-agent keys init --force'"
-        " (guests that pinned the old one then refuse this host); a certificate by 'pv-host-agent keys sign'",
+        " (guests that pinned the old one then refuse this host); a certificate by 'pv-host-agent keys request'",
         _host_key, (Layer.CLIENT, Layer.AGENT),
     ),
     Diagnosis(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.doctor.diagnosis import Diagnosis, Layer, Seen
 from host_agent.ledger.standing import State
+from host_agent.talk.judgement import REVOKED_THERE
 from host_agent.talk.notices import GOOD
 
 if TYPE_CHECKING:
@@ -31,9 +32,14 @@ def _another_vm(case: Case) -> Seen | None:
     return seen if case.record is not None and case.record.detail.startswith(_ANOTHER_VM) else None
 
 
+def _revoked(case: Case) -> Seen | None:
+    seen = _in_state(case, State.REFUSED, "the guest was told never to believe this host's key, or its authority's, again")
+    return seen if case.record is not None and case.record.detail.startswith(REVOKED_THERE) else None
+
+
 def _not_believed(case: Case) -> Seen | None:
     seen = _in_state(case, State.REFUSED, "the guest does not believe this host's key")
-    return None if case.record is not None and case.record.detail.startswith(_ANOTHER_VM) else seen
+    return None if case.record is not None and case.record.detail.startswith((_ANOTHER_VM, REVOKED_THERE)) else seen
 
 
 def _in_state(case: Case, state: str, verdict: str) -> Seen | None:
@@ -92,9 +98,16 @@ DIAGNOSES: Final = (
     Diagnosis(
         "wrong-key", Layer.TRUST,
         "the template pinned another host's key or another authority",
-        "add what 'pv-host-agent keys show' prints to /etc/pv-guest-agent/trusted_keys in the guest, or sign this host's key with"
-        " the authority that the guest trusts: pv-host-agent keys sign",
+        "add what 'pv-host-agent keys show' prints to /etc/pv-guest-agent/trusted_keys in the guest, or have the authority that"
+        " the guest trusts sign this host's key: pv-host-agent keys request",
         _not_believed,
+    ),
+    Diagnosis(
+        "key-revoked", Layer.TRUST,
+        "a document that reached the guest revoked the key: it was rotated away, or stolen",
+        "'pv-host-agent keys show' says whose key it is: this host's gets a successor by 'pv-host-agent keys rotate';"
+        " for an authority's another one signs: pv-host-agent keys request",
+        _revoked,
     ),
     Diagnosis(
         "network-put-back", Layer.OUTCOME,

@@ -18,7 +18,7 @@ from host_agent.documents import aliases
 from host_agent.documents.layer import DEFAULTS, GROUP, INHERIT, MAX_INHERITED, OWN
 from host_agent.documents.other_words import NETWORK_DATA
 from host_agent.documents.partial import partial
-from pv_channel import accounts, addresses, machine, names, ssh_key
+from pv_channel import accounts, addresses, host_trust, machine, names, ssh_key, trust
 
 if TYPE_CHECKING:
     import re
@@ -40,6 +40,12 @@ def _pattern(kind: type[Value]) -> str | None:
     """The regular expression that the value itself is checked by, if it has one."""
     pattern: re.Pattern[str] | None = getattr(kind, "_PATTERN", None)
     return None if pattern is None else pattern.pattern
+
+
+def _public_key(kind: str) -> _Said:
+    """A line of trusted_keys."""
+    pattern = rf"^\s*{kind}\s+[A-Za-z0-9+/]{{43}}=(?:\s.*)?$"
+    return _Said(f"{kind} iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=", {"pattern": pattern})
 
 
 _BLOB: Final = "AAAAC3NzaC1lZDI1NTE5AAAAIKl3kIsdvV1v6JN0c0w0wKMY6Bt0bEzY4wUZ7l1bXWvd"
@@ -74,6 +80,9 @@ _SAID: Final[dict[type[Value], _Said]] = {
     machine.PemCertificate: _Said(None, {"pattern": "-----BEGIN CERTIFICATE-----"}),
     machine.SshPrivateKey: _Said(None, {"pattern": "-----BEGIN OPENSSH PRIVATE KEY-----"}),
     machine.SshCertificate: _Said(None, {"pattern": rf"^\s*(?:{_pattern(machine.SshCertificate)})\s*$"}),
+    host_trust.AuthorityKey: _public_key(trust.AUTHORITY_TYPE),
+    host_trust.HostKey: _public_key(trust.HOST_KEY_TYPE),
+    host_trust.Note: _Said("dom0-3 was stolen"),
     ssh_key.SshKey: _Said(f"ssh-ed25519 {_BLOB} ada", {"maxLength": ssh_key.MAX_LINE_BYTES}),
 }
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host_agent.talk.notices import What
 from pv_channel.greeting import NO_UUID, Refusal, uuid_text
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from host_agent.documents.document_file import Wanted
     from host_agent.ledger.known import Meeting
     from pv_channel.session import Refused
+
+#: How a refusal begins that says that a key of this host was revoked.
+REVOKED_THERE: Final = "the guest refused: a key of this host or of its authority, which starts"
+
 
 class Judgement(NamedTuple):
     """What to do about a guest's key. Where *blocked* is set nothing may be sent; *rival_key* is the key in question."""
@@ -60,11 +64,16 @@ def refusal_text(refused: Refused, wanted: Wanted) -> str:
             f"the guest refused: its VM's uuid is {theirs}, and it was greeted for {ours}."
             f" If that is the VM you mean: push --uuid {theirs}, or 'uuid: {theirs}' in the document"
         )
-    digits = refused.detail.hex()
-    believed = "-".join(digits[i : i + 8] for i in range(0, len(digits), 8))
+    start = f"SHA256:{refused.detail.hex('-', 4)}"
+    if refused.refusal is Refusal.REVOKED:
+        return (
+            f"{REVOKED_THERE} {start}, is revoked there for ever. 'pv-host-agent keys show' says whose that is:"
+            " this host's gets a successor by 'pv-host-agent keys rotate'; for an authority's another one signs:"
+            " pv-host-agent keys request"
+        )
     return (
-        f"the guest refused: it does not believe this host's key; one that it believes starts SHA256:{believed}."
-        " Add what 'pv-host-agent keys show' prints to /etc/pv-guest-agent/trusted_keys in the guest, or sign this host's key"
-        " with the authority that the guest trusts: pv-host-agent keys sign"
+        f"the guest refused: it does not believe this host's key; one that it believes starts {start}."
+        " Add what 'pv-host-agent keys show' prints to /etc/pv-guest-agent/trusted_keys in the guest, or have the authority that"
+        " the guest trusts sign this host's key: pv-host-agent keys request"
     )
 

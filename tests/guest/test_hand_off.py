@@ -242,7 +242,7 @@ SAID = {
     "resize_rootfs": (True, "auto"),
 }
 #: What is not in the configuration itself: the seed's other files have it, or it is the agents' own affair.
-ELSEWHERE = {"instance_id", "generation", "uuid", "network", "user_data", "overwrite", "confirm"}
+ELSEWHERE = {"instance_id", "generation", "uuid", "host_trust", "network", "user_data", "overwrite", "confirm"}
 #: What the tests below are about.
 APART = {"ssh_keys", "ca_certs", "ssh_trusted_user_ca_keys"}
 

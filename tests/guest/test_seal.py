@@ -22,7 +22,7 @@ from guest_agent.sealing.step import Clear, Forget, Step
 from guest_agent.state import Store
 from guest_agent.transaction import Transaction
 from pv_channel.messages import Outcome
-from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, format_key, parse_trusted
+from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, REVOKED_TYPE, fingerprint, format_key, parse_trusted
 from tests.guest.machine import STATE, FakePrograms, Machine, document, provision, whole
 
 if TYPE_CHECKING:
@@ -250,6 +250,27 @@ def test_nothing_pinned_is_refused_unless_the_first_use_is_wanted(machine: Machi
     assert content(machine) == before
     assert "--first-use" in capsys.readouterr().err
     assert sealed(machine, trust=[], first_use=True) == 0
+
+
+def test_whom_documents_said_to_believe_and_whom_no_more_goes_into_the_template(machine: Machine) -> None:
+    revoked = f"{REVOKED_TYPE} {fingerprint(bytes(32))} stolen"
+    machine.write(f"{STATE}/host_trust", f"# Ours.\n{AUTHORITY} next\n{revoked}\n".encode(), 0o600)
+    for _ in range(2):
+        assert sealed(machine) == 0
+        assert machine.read(TRUSTED) == f"{LINE}\n{AUTHORITY} next\n{revoked}\n"
+    assert not (machine.root / STATE / "host_trust").exists()
+
+
+def test_a_template_all_of_whose_pins_are_revoked_is_not_sealed(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.write(f"{STATE}/host_trust", f"{REVOKED_TYPE} {fingerprint(KEY)}\n".encode(), 0o600)
+    before = content(machine)
+    assert sealed(machine) == sealed(machine, first_use=True) == 1
+    assert "would believe nobody" in capsys.readouterr().err
+    assert content(machine) == before
+    assert sealed(machine, trust=[AUTHORITY, f"{REVOKED_TYPE} {fingerprint(bytes(32))}"]) == 0
+    trust = parse_trusted(machine.read(TRUSTED))
+    assert trust.revoked == {fingerprint(KEY), fingerprint(bytes(32))}
+    assert trust.believed == trust.authorities
 
 
 def test_a_host_that_was_pinned_on_first_use_is_no_pin_of_the_template(machine: Machine) -> None:

@@ -280,6 +280,10 @@ def wrong_key(web1: Patient) -> None:
     _refuses(web1, Refused(Refusal.HOST_KEY, bytes(12)))
 
 
+def key_revoked(web1: Patient) -> None:
+    _refuses(web1, Refused(Refusal.REVOKED, bytes(16)))
+
+
 def network_put_back(web1: Patient) -> None:
     web1.provision(ItemResult("network", Outcome.FAILED, "unconfirmed"), whole=Outcome.ROLLED_BACK)
 
@@ -320,7 +324,8 @@ PROVOKED: Final[dict[str, Callable[[Patient], None]]] = {
         odd_connection, no_place, shared_path, too_many_channels, no_frontend, no_qemu, qemu_dead, qemu_not_ready, no_socket,
         path_too_long, directory_open_to_others, squatted, socket_replaced, socket_missing, nobody_listens, not_a_socket,
         someone_else_connected, not_connected, guest_kernel_old, guest_closed, strangers_on_tty, echo_only, no_agent,
-        guest_does_not_read, agent_silent, heartbeat_old, key_changed, key_shared, wrong_vm, wrong_key, network_put_back,
+        guest_does_not_read, agent_silent, heartbeat_old, key_changed, key_shared, wrong_vm, wrong_key, key_revoked,
+        network_put_back,
         item_failed, document_refused,
     )
 }  # fmt: skip

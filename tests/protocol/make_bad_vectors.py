@@ -102,7 +102,7 @@ def greetings() -> list[str]:
         "nothing": b"",
         "a version alone": b"\x01",
         "version 2": b"\x02" + answer[1:],
-        "refusal 4": b"\x01\x04" + bytes(16),
+        "refusal 5": b"\x01\x05" + bytes(16),
         "refusal 255": b"\x01\xff" + bytes(16),
         "an answer one byte too short": answer[:-1],
         "a refusal without a detail": refusal[:2],

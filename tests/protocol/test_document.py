@@ -223,6 +223,7 @@ NAMES = (
     " match macaddress nameservers search ssh_authorized_keys eth0 [...] a.b $` groups sudo write_files path content encoding"
     " owner permissions absent ssh_keys ed25519_private ed25519_certificate ca_certs trusted ntp servers timezone locale"
     " bonds bridges vlans interfaces parameters path-cost link id routing-policy from table confirm check tcp command user-data"
+    " host_trust authorities hosts revoked"
 )
 names = st.sampled_from(NAMES.split())
 keys = st.one_of(names, st.text(max_size=5))

@@ -115,5 +115,5 @@ def test_a_uuid_is_16_bytes_and_written_one_way() -> None:
             uuid_bytes(bad)
 
 
-def test_there_are_three_refusals_with_these_numbers() -> None:
-    assert {refusal.name: refusal.value for refusal in Refusal} == {"UUID": 1, "HOST_KEY": 2, "SESSION": 3}
+def test_there_are_four_refusals_with_these_numbers() -> None:
+    assert {refusal.name: refusal.value for refusal in Refusal} == {"UUID": 1, "HOST_KEY": 2, "SESSION": 3, "REVOKED": 4}

@@ -132,9 +132,9 @@ def test_messages_are_written_with_these_names() -> None:
 
 
 def test_the_fullest_result_fits_the_guest_s_limit() -> None:
-    items = [
-        ItemResult(item, Outcome.FAILED, "y" * 40, "d" * MAX_DETAIL, ["l" * MAX_LOG_LINE] * MAX_LOG_LINES) for item in ITEMS
-    ]
+    log = ["l" * MAX_LOG_LINE] * MAX_LOG_LINES
+    logs = {item: [] if item == "host-trust" else log for item in ITEMS}  # which runs no program
+    items = [ItemResult(item, Outcome.FAILED, "y" * 40, "d" * MAX_DETAIL, logs[item]) for item in ITEMS]
     fullest = Result(2**53, Outcome.ROLLED_BACK, items, ["k" * 800] * 5, "z" * 40, "p" * MAX_DETAIL, "d" * MAX_DETAIL, 2**53)
     assert len(encode(fullest)) < MAX_GUEST_MESSAGE_BYTES
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pv_channel import accounts, confirm, document, interfaces, machine, messages, network, routes
+from pv_channel import accounts, confirm, document, host_trust, interfaces, machine, messages, network, routes
 from pv_channel.greeting import GuestGreeting, HostGreeting, Refusal
 from pv_channel.line import MAX_LINE_BYTES, parse
 from pv_channel.messages import Hello, Outcome
@@ -112,6 +112,7 @@ def test_the_refusals_are_the_code_s() -> None:
 
 PARTS: dict[str, type[msgspec.Struct]] = {
     "the document": document.Document,
+    "`host_trust`": host_trust.HostTrust,
     "a user": accounts.User,
     "`ntp`": machine.Ntp,
     "`ssh_keys`": machine.SshKeys,

@@ -162,6 +162,15 @@ def test_a_wrong_authority_or_another_host_s_certificate_is_refused(signer: int)
     assert refused(Pair(make_host(certificate=presented), make_guest(trust=believed))).refusal is Refusal.HOST_KEY
 
 
+def test_a_revoked_host_is_refused_and_told_which_of_its_keys_it_is() -> None:
+    certificate = trust.sign(bytes([3]) * 32, HOST_KEY.public, issued=1, label="dom0-a")
+    for gone in (HOST_KEY.public, certificate.authority):
+        revokes = Trust(authorities=frozenset({certificate.authority}), revoked=frozenset({trust.fingerprint(gone)}))
+        pair = Pair(make_host(certificate=certificate), make_guest(trust=revokes))
+        assert refused(pair) == Refused(Refusal.REVOKED, sha256(gone).digest()[:DETAIL_BYTES])
+        assert pair.guest_heard == [Refused(Refusal.REVOKED, HOST_KEY.public, gone)]
+
+
 def test_a_greeting_for_another_vm_is_refused_with_this_one_s_uuid() -> None:
     ours = bytes(15) + b"\x07"
     event = refused(Pair(guest=make_guest(uuid=ours)))

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pv_channel.errors import LocalError, Malformed, NotAuthenticated
+from pv_channel.errors import LocalError, Malformed, NotAuthenticated, Revoked
 from pv_channel.trust import (
     AUTHORITY_TYPE,
     GUEST_KEY_TYPE,
     HOST_KEY_TYPE,
+    REVOKED_TYPE,
     Certificate,
     Trust,
     Verdict,
@@ -138,3 +139,50 @@ def test_a_line_that_pins_nothing_is_a_local_error_that_names_it(line: str) -> N
 def test_no_text_makes_anything_but_trust_or_a_local_error(text: str) -> None:
     with suppress(LocalError):
         parse_trusted(text)
+
+
+def revoked(*keys: bytes) -> Trust:
+    """A trust that revokes *keys* and pins nothing."""
+    return Trust(revoked=frozenset(fingerprint(key) for key in keys))
+
+
+def test_a_revoked_key_is_believed_neither_where_it_is_pinned_nor_where_it_is_signed_for_nor_as_the_first() -> None:
+    for trust in (Trust(frozenset({HOST})), Trust(authorities=frozenset({CERTIFICATE.authority})), Trust()):
+        trust.judge(HOST, CERTIFICATE)
+        with pytest.raises(Revoked) as caught:
+            (trust | revoked(HOST)).judge(HOST, CERTIFICATE)
+        assert caught.value.key == HOST
+        assert fingerprint(HOST) in str(caught.value)
+
+
+def test_a_revoked_authority_signs_for_nobody_and_a_host_that_is_pinned_itself_is_believed_still() -> None:
+    trust = Trust(authorities=frozenset({CERTIFICATE.authority})) | revoked(CERTIFICATE.authority)
+    with pytest.raises(Revoked) as caught:
+        trust.judge(HOST, CERTIFICATE)
+    assert caught.value.key == CERTIFICATE.authority
+    assert (trust | Trust(frozenset({HOST}))).judge(HOST, CERTIFICATE) is Verdict.PINNED
+
+
+def test_where_all_that_is_pinned_is_revoked_nobody_is_believed_and_never_the_first() -> None:
+    trust = Trust(frozenset({HOST}), frozenset({CERTIFICATE.authority})) | revoked(HOST, CERTIFICATE.authority)
+    assert trust.believed == frozenset()
+    for key, certificate in ((HOST, None), (OTHER, None), (OTHER, sign(AUTHORITY, OTHER, issued=1, label="x"))):
+        with pytest.raises(NotAuthenticated):
+            trust.judge(key, certificate)
+
+
+def test_two_trusts_together_pin_and_revoke_what_one_of_them_does() -> None:
+    first, second = Trust(frozenset({HOST})) | revoked(b"x"), Trust(frozenset({OTHER}), frozenset({AUTHORITY}))
+    assert first | second == second | first == Trust(frozenset({HOST, OTHER}), frozenset({AUTHORITY}), first.revoked)
+    assert (first | second).believed == {HOST, OTHER, AUTHORITY}
+
+
+def test_a_file_of_trusted_keys_may_revoke() -> None:
+    text = f"{REVOKED_TYPE} {fingerprint(HOST)} dom0-3 was stolen\n  {REVOKED_TYPE} {fingerprint(OTHER)}\n"
+    assert parse_trusted(text) == revoked(HOST, OTHER)
+
+
+@pytest.mark.parametrize("rest", ["", "x", fingerprint(HOST).upper(), fingerprint(HOST)[:-1], fingerprint(HOST) + "0"])
+def test_a_revocation_of_no_fingerprint_is_an_error_and_not_passed_over(rest: str) -> None:
+    with pytest.raises(LocalError, match="line 1: expected"):
+        parse_trusted(f"{REVOKED_TYPE} {rest}\n")

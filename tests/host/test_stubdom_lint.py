@@ -20,7 +20,8 @@ LIBXL = [
     "rtl8139,id=nic0,netdev=net0,mac=00:16:3e:00:00:01", "-netdev",
     "type=tap,id=net0,ifname=vif7.0-emu,br=xenbr0,script=no,downscript=no", "-incoming", INCOMING, "-machine",
     "xenfv,suppress-vmdesc=on", "-m", "1024", "-drive",
-    "file=/dev/xvda,if=ide,index=0,media=disk,format=host_device,cache=writeback", "-drive", "if=none,readonly=on,id=ide-5632,file=/dev/xvdc,format=host_device", "-device",
+    "file=/dev/xvda,if=ide,index=0,media=disk,format=host_device,cache=writeback", "-drive",
+    "if=none,readonly=on,id=ide-5632,file=/dev/xvdc,format=host_device", "-device",
     "ide-cd,id=ide-5632,drive=ide-5632,bus=ide.1,unit=0",
 ]  # fmt: skip
 

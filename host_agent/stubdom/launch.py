@@ -82,7 +82,7 @@ def _launch(arguments: Namespace) -> int:
             served = Proxy(proxy, f"{given.home}/{VCHAN}", arguments.directory / SOCKET, _say)
             stack.callback(served.end)
             watch = Watch(signals, child, arguments.end_timeout, _say)
-            times = arguments.start_timeout, arguments.restore_timeout
+            times = arguments.start_timeout, arguments.vchan_timeout, arguments.restore_timeout
             return _live(Start(given.home, store, watch, opened.monitor, served, restoring, *times))
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 #: Xen's own stubdomains have the first.
 QEMUS: Final = ("qemu-system-i386", "qemu-system-x86_64")
 DIRECTORY: Final = Path("/run/pv-stubdom-launch")
-#: QEMU itself is there within a second or two; an emulated machine is slower.
+#: Both take a second or two; in an emulated machine they take longer.
 START_SECONDS: Final = 60.0
+VCHAN_SECONDS: Final = 60.0
 RESTORE_SECONDS: Final = 600.0
 END_SECONDS: Final = 10.0
 
@@ -78,7 +79,8 @@ def _places(parser: argparse.ArgumentParser) -> None:
 
 def _times(parser: argparse.ArgumentParser) -> None:
     for name, default, what in (
-        ("--start-timeout", START_SECONDS, "for QEMU to answer and its QMP to be served"),
+        ("--start-timeout", START_SECONDS, "for QEMU to answer"),
+        ("--vchan-timeout", VCHAN_SECONDS, "for its QMP to be served after that"),
         ("--restore-timeout", RESTORE_SECONDS, "for the whole state to come through console 2"),
         ("--end-timeout", END_SECONDS, "for QEMU to end when told to; then it is killed"),
     ):

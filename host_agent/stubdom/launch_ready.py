@@ -35,7 +35,8 @@ class Start(NamedTuple):
     monitor: Monitor
     proxy: Proxy
     restoring: bool
-    seconds: float
+    start_seconds: float
+    vchan_seconds: float
     restore_seconds: float
 
 
@@ -50,10 +51,9 @@ def make_ready(start: Start) -> None:
 
     Raise `LaunchError` where any of that does not come about, `QemuEnded` where QEMU ends first.
     """
-    deadline = time.monotonic() + start.seconds
-    _await_greeting(start, deadline)
+    _await_greeting(start, time.monotonic() + start.start_seconds)
     start.watch.proxy = start.proxy
-    _await_vchan(start, deadline)
+    _await_vchan(start, time.monotonic() + start.vchan_seconds)
     if start.restoring:
         start.store.write(f"{start.home}/{RESTORE}", READY)
         _await_restored(start, time.monotonic() + start.restore_seconds)
@@ -65,7 +65,7 @@ def make_ready(start: Start) -> None:
 def _await_greeting(start: Start, deadline: float) -> None:
     while not any("QMP" in said for said in start.monitor.taken()):
         if time.monotonic() >= deadline:
-            raise LaunchError(Status.SILENT, f"QEMU did not answer within {start.seconds:g} s; it is ended")
+            raise LaunchError(Status.SILENT, f"QEMU did not answer within {start.start_seconds:g} s; it is ended")
         start.watch.wait(deadline, start.monitor.descriptor)
 
 
@@ -73,7 +73,7 @@ def _await_vchan(start: Start, deadline: float) -> None:
     while not start.proxy.serves(start.store):
         if time.monotonic() >= deadline:
             cure = "load the kernel modules xen-gntalloc, xen-gntdev and xen-evtchn"
-            why = f"not served after {start.seconds:g} s; QEMU is ended"
+            why = f"not served after {start.vchan_seconds:g} s; QEMU is ended"
             raise LaunchError(Status.VCHAN, f"{start.home}/{VCHAN}: {why}; cure: {cure}")
         start.watch.wait(min(deadline, time.monotonic() + _BETWEEN_SECONDS))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import HostError, shown
+from host_agent.qemu.lock_holder import holder
 from pv_channel.greeting import uuid_text
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ async def held(lock: Path, seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             descriptor = await _locked(lock)
     except TimeoutError:
+        who = holder(lock)
+        named = "" if who is None else f", {who},"
         raise HostError(
-            f"{shown(lock)}: another program has had libxl's lock on this QEMU's QMP socket for {seconds:g} s:"
-            f" an xl, libvirt or pv-host-agent at work; wait for it, or see 'fuser -v {shown(lock)}'"
+            f"{shown(lock)}: another program{named} has had libxl's lock on this QEMU's QMP socket for"
+            f" {seconds:g} s: an xl, libvirt or pv-host-agent at work; wait for it, or see 'fuser -v {shown(lock)}'"
         ) from None
     except OSError as exc:
         cure = "run this as root" if isinstance(exc, PermissionError) else "libxl's lock is kept in Xen's own directory"

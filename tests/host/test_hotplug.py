@@ -351,7 +351,7 @@ def test_while_another_has_libxls_lock_nothing_is_asked_of_qemu(host: Host) -> N
     host.places = host.places._replace(connect_seconds=0.2)
     with lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(HostError, match="another program has had libxl's lock"):
+        with pytest.raises(HostError, match=rf"another program, pid {os.getpid()} .*, has had libxl's lock"):
             host.plug()
     assert host.qemu.clients == 0
 

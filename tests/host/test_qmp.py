@@ -267,7 +267,8 @@ def test_whoever_has_the_lock_keeps_us_from_qemu_and_is_told_of(monitor: FakeMon
     lock = tmp_path / "lock"
     with lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(HostError, match=r"lock: another program has had libxl's lock .* for 0\.1 s.*fuser -v"):
+        told = rf"lock: another program, pid {os.getpid()} .*, has had libxl's lock .* for 0\.1 s.*fuser"
+        with pytest.raises(HostError, match=told):
             asked(monitor.path, nothing, 0.1, lock)
     assert monitor.clients == 0
 

@@ -115,6 +115,7 @@ CREATE INDEX vm_to_reprovision ON vm (key) WHERE reprovision;
 _PENDING: Final = """
 ALTER TABLE vm ADD COLUMN wanted_at REAL NOT NULL DEFAULT 0;        -- since when it is to become what is wanted now
 UPDATE vm SET wanted_at=since;
+CREATE INDEX item_not_well ON item (key, outcome) WHERE outcome IN ('pending', 'failed', 'refused');
 """
 #: SQLite's codes (https://sqlite.org/rescode.html): SQLITE_CORRUPT and SQLITE_NOTADB, in the bits of the primary code.
 _DAMAGE: Final = (11, 26)

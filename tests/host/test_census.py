@@ -25,7 +25,8 @@ _ROWS: Final = st.fixed_dictionaries(
     {
         "state": st.sampled_from(_STATES), "document_error": st.sampled_from(["", "x"]),
         "digest_wanted": st.sampled_from(["", "d"]), "digest_sent": st.sampled_from(["", "d", "e"]),
-        "generation_wanted": st.none() | _FEW, "generation_sent": _FEW, "generation_applied": _FEW, "generation_items": _FEW, "reprovision": st.booleans(),
+        "generation_wanted": st.none() | _FEW, "generation_sent": _FEW, "generation_applied": _FEW,
+        "generation_items": _FEW, "reprovision": st.booleans(),
         "outcome": st.sampled_from(["", "applied", "unchanged", "failed", "rolled-back", "refused"]),
         "rival_key": st.sampled_from([None, b"k"]),
         "items": st.lists(st.sampled_from(["applied", "failed", "refused", "pending"])),

@@ -11,7 +11,6 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from host_agent.__main__ import main
 from host_agent.errors import BadFile, HostError, LedgerTrouble
@@ -20,48 +19,18 @@ from host_agent.ledger.ledger import Ledger
 from host_agent.metrics import endpoint, text_file
 from host_agent.metrics.loopback import address, bind
 from host_agent.metrics.of_vms import of_each_vm
-from host_agent.metrics.work import Metrics
-from tests.host.dom0 import Dom0, eventually, hostnames
+from tests.host.dom0 import eventually, hostnames
 from tests.host.fakes import FakeGuest, FakeQemu
+from tests.host.measured import Measured, Values, values
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from host_agent.ledger.census import Group
-    from host_agent.metrics.loopback import Address
 
 #: Any port that is free.
 ANY: Final = address("127.0.0.1:0")
 GET: Final = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-Values = dict[str, float]
-
-
-def values(text: bytes) -> Values:
-    """Every value of a page by its name and labels, as Prometheus' own reader has them."""
-    families = text_string_to_metric_families(text.decode())
-    return {_series(sample.name, sample.labels): sample.value for family in families for sample in family.samples}
-
-
-def _series(name: str, labels: dict[str, str]) -> str:
-    return name + "".join(f" {label}={value}" for label, value in sorted(labels.items()))
-
-
-class Measured(Dom0):
-    """A host whose service measures."""
-
-    def __init__(self, work: Path) -> None:
-        super().__init__(work)
-        self.file = work / "pv.prom"
-
-    def measure(self, story: Callable[[], Awaitable[None]], *, listen: Address | None = None, per_vm: bool = False) -> None:
-        """Serve while *story* goes on."""
-        self.beside = [("metrics", Metrics(self.file, 0.05, listen, per_vm=per_vm).measure)]
-        self.serve(story)
-
-    def read(self) -> Values:
-        """The file as it is now."""
-        return values(self.file.read_bytes()) if self.file.exists() else {}
 
 
 @pytest.fixture

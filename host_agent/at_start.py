@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def check_directories(documents: Path, socket_files: Sequence[Path]) -> None:
-    """Raise `BadFile` where others than root decide what VMs become or where we connect."""
-    for directory in (documents, *socket_files):
+def check_directories(directories: Sequence[Path]) -> None:
+    """Raise `BadFile` where others than root decide what VMs become, by their documents, or where we connect."""
+    for directory in directories:
         check_writers(directory, f"; cure: mkdir -m 700 {shown(directory)}")
 
 

@@ -54,6 +54,20 @@ class Whereabouts:
             if endpoint.channel == channel and endpoint.domain is not None:
                 self._ours.setdefault(endpoint.domain.domid, endpoint)
 
+    def runs(self, name: str, uuid: bytes) -> bool:
+        """Whether the VM of the document *name* is on this host, by its *uuid*, by its name, or by a socket of its name."""
+        return name in self._named or (name in self._by_name if uuid == NO_UUID else uuid in self._by_uuid)
+
+    @property
+    def uuids(self) -> Iterable[bytes]:
+        """Of all domains that run."""
+        return self._by_uuid.keys()
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Of all domains that run, and of all sockets."""
+        return self._by_name.keys() | self._named.keys()
+
     def of(self, wanted: Wanted) -> Endpoint | Nowhere:
         """The channel of the VM that *wanted* is for: of the domain with its uuid, else its name, else the socket of its name."""
         domains = self._by_name.get(wanted.name, []) if wanted.uuid == NO_UUID else self._by_uuid.get(wanted.uuid, [])

@@ -15,6 +15,7 @@ from host_agent.verbs import options
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
 
+    from host_agent.fleet.member import Member
     from host_agent.ledger.ledger import Ledger
     from host_agent.metrics.loopback import Address
     from host_agent.service import Beside, Service
@@ -35,6 +36,8 @@ def describe(verb: ArgumentParser) -> None:
     no_xenstore = "serve the sockets in directories alone, as on a machine without Xen"
     verb.add_argument("--documents", type=Path, default=options.ROOT / DOCUMENTS, metavar="DIR", help=documents)
     verb.add_argument("--sockets", type=Path, action="append", metavar="DIR", help=sockets)
+    fleet = "share VMs with other dom0s by etcd, as this file says, which then has the documents in place of a directory"
+    verb.add_argument("--fleet", type=Path, metavar="FILE", help=fleet)
     verb.add_argument("--no-xenstore", action="store_true", help=no_xenstore)
     verb.add_argument("--verbose", action="store_true", help="log more")
     _describe_metrics(verb.add_argument_group("metrics", "What Prometheus reads: see README.md, \"Measure it\"."))
@@ -82,7 +85,7 @@ def run(arguments: Namespace) -> int:
     faulthandler.enable()  # where we are when the watchdog aborts us
     channel = claimed(arguments.channel)
     sockets = arguments.sockets or [DEFAULT_SOCKETS]
-    check_directories(arguments.documents, sockets)
+    check_directories([arguments.documents, *sockets] if arguments.fleet is None else sockets)
     identify(arguments.state, log.info)
     allow_many_files()
     beside = _metrics(arguments)
@@ -92,8 +95,11 @@ def run(arguments: Namespace) -> int:
         if said:
             log.error("%s", said, extra=noted(Happening.LEDGER_SET_ASIDE))
         sources = Sources(sockets, arguments.channel, None if arguments.no_xenstore else Discovery)
-        service = Service(arguments.documents, sources, channel, partial(existing, arguments.state), ledger, beside=beside)
-        asyncio.run(_serve(service, ledger))
+        member = None if arguments.fleet is None else _member(arguments)
+        service = Service(
+            arguments.documents, sources, channel, partial(existing, arguments.state), ledger, beside=beside, membership=member
+        )
+        asyncio.run(_serve(service, ledger, member))
     finally:
         os.close(lock)
     return 0
@@ -109,9 +115,22 @@ def _metrics(arguments: Namespace) -> list[Beside]:
     return [("metrics", Metrics(file, every, listen, per_vm=arguments.metrics_per_vm).measure)]
 
 
-async def _serve(service: Service, ledger: Ledger) -> None:
+def _member(arguments: Namespace) -> Member:
+    """This host's part in the fleet; raise `BadFile`."""
+    from host_agent.fleet.cache import Cache
+    from host_agent.fleet.config import read
+    from host_agent.fleet.member import Member
+
+    fleet = read(arguments.fleet)
+    etcd = fleet.connect()
+    return Member(fleet, arguments.state, Cache(arguments.state, f"{fleet.prefix} {fleet.dom0}"), etcd)
+
+
+async def _serve(service: Service, ledger: Ledger, member: Member | None) -> None:
     """Until SIGTERM; the ledger is closed while another SIGTERM still does no harm."""
     try:
         await service.run()
     finally:
         ledger.close()
+        if member is not None:
+            await member.close()

@@ -241,12 +241,12 @@ def test_a_directory_of_sockets_that_cannot_be_read_is_complained_of_once_and_en
 
 
 def test_a_directory_that_everybody_may_write_to_is_refused(dom0: Dom0) -> None:
-    check_directories(dom0.documents, [dom0.sockets])
+    check_directories([dom0.documents, dom0.sockets])
     dom0.documents.chmod(0o777)
     with pytest.raises(BadFile, match="everybody may write there; cure: chmod"):
-        check_directories(dom0.documents, [dom0.sockets])
+        check_directories([dom0.documents, dom0.sockets])
     with pytest.raises(BadFile, match="cure: mkdir"):
-        check_directories(dom0.sockets, [dom0.state / "nowhere"])
+        check_directories([dom0.sockets, dom0.state / "nowhere"])
 
 
 def test_a_slow_check_of_one_vm_delays_no_other_and_decides_over_its_own(dom0: Dom0, tmp_path: Path) -> None:

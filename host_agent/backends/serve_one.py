@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +70,7 @@ class OneChannel:
         try:
             await (self._at_path(where) if isinstance(where, Path) else self._on_given(where))
         finally:
-            self._batch.flush()
+            self._batch.close()
 
     async def _at_path(self, path: Path) -> None:
         """At first there has to be a stream; from then on the VM may come and go."""
@@ -123,16 +124,19 @@ class OneChannel:
         self._write(lambda ledger: ledger.seen(self.wanted.key, None, name))
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, name))
         self._silence = Silence(Path(name), self._timing, self._clock())
-        self._drive = drive = Drive(descriptor, self._batch, self._begin)
+        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._drive = drive = Drive(descriptor, self._batch, self._begin, partial(_settle, closed))
+        drive.begin()
         Notifier().ready(f"serving {self._teller.about['vm']} at {name}")
         try:
-            while not drive.closed.done() and not self._stop.is_set():
-                await self._wait(LOOK_SECONDS, drive.closed)
-                self._look(drive)
+            while not closed.done() and not self._stop.is_set():
+                await self._wait(LOOK_SECONDS, closed)
+                if not closed.done():
+                    self._look(drive)
         finally:
             self._drive = None
             drive.leave("told to end")
-        self._stand(drive.closed.result())
+        self._stand(await closed)
         return drive.conversation.was_sealed
 
     def _begin(self, now: float) -> Conversation:
@@ -143,7 +147,7 @@ class OneChannel:
     def _look(self, drive: Drive) -> None:
         """Say it where nobody answers."""
         live = drive.conversation.end.state is End.SEALED
-        if self._silence is None or live or drive.closed.done():
+        if self._silence is None or live:
             return
         stands = self._silence.look(drive.backlog(), drive.conversation.end, self._clock())
         if stands is not None:
@@ -200,3 +204,13 @@ class OneChannel:
 
     def _write(self, record: Callable[[Ledger], None]) -> None:
         self._batch.write(record)
+
+
+def _settle(closed: asyncio.Future[str], why: str | Exception) -> None:
+    """The stream is over."""
+    if closed.done():
+        return
+    if isinstance(why, Exception):
+        closed.set_exception(why)
+    else:
+        closed.set_result(why)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Debian to change: a tree that is built once, under an overlay that ends with the test."""
+"""A Debian to change: a tree that is built once, under an overlay that ends with the test. And what xenstored runs without."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ import pytest
 from lab.cache import Cache, default_directory
 from lab.debian import cloud_init_tree
 from lab.progress import silent
+from tests.real.xenstored import without_a_hypervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def no_hypervisor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What xenstored is started with where there is none."""
+    return without_a_hypervisor(tmp_path_factory.mktemp("preload"))
 
 
 @pytest.fixture(scope="session")

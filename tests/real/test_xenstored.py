@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
 import struct
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,104 +15,25 @@ from host_agent.channels.discovery import Discovery, survey
 from host_agent.channels.endpoint import Domain, Endpoint
 from host_agent.errors import HostError
 from host_agent.qemu.hotplug_nodes import NewConsole, Place, begin_closing, remove, stay_open, used, write
-from host_agent.xenstore.client import Client
 from host_agent.xenstore.errors import Again, Exists, Invalid, Lost, NoEntry, Refused
 from host_agent.xenstore.wire import Event, Operation, Permission
 from pv_channel.greeting import uuid_bytes
+from tests.real.xenstored import DEADLINE_SECONDS, running
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
+
+    from host_agent.xenstore.client import Client
+    from tests.real.xenstored import Daemon
 
 DAEMONS = ("xenstored", "oxenstored")
-PROGRAMS = Path("/usr/lib/xen-4.17/bin")
 UUID = "0f4c6b1e-6f5b-4a53-9d1b-2f6f0a3c9e01"
-INTRODUCE, RELEASE = 8, 9
-DEADLINE_SECONDS = 30.0
-#: The daemons' paths are fixed: they get a /run, a /var/log and a /proc of their own.
-START = """
-for place in run var/log proc; do mount --bind "$1/$place" "/$place" || exit 1; done
-shift
-exec "$@"
-"""
-
-
-@pytest.fixture(scope="session")
-def no_hypervisor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.fail("a C compiler is missing; on Debian: apt-get install gcc libc6-dev")
-    library = tmp_path_factory.mktemp("preload") / "no_hypervisor.so"
-    source = Path(__file__).with_name("no_hypervisor.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
-    return library
-
-
-class Daemon:
-    """One that runs, at the socket *path*; the test is the toolstack."""
-
-    def __init__(self, path: Path, process: subprocess.Popen[bytes]) -> None:
-        self.path, self.process = path, process
-
-    def tell(self, operation: int, *parts: str) -> None:
-        """What only a toolstack says."""
-        payload = b"".join(part.encode() + b"\0" for part in parts)
-        with socket.socket(socket.AF_UNIX) as end:
-            end.connect(os.fspath(self.path))
-            end.sendall(struct.pack("=IIII", operation, 1, 0, len(payload)) + payload)
-            answer = end.recv(4096)
-        assert struct.unpack_from("=I", answer)[0] == operation, answer
-
-    def introduce(self, domid: int) -> None:
-        self.tell(INTRODUCE, str(domid), "1", "1")
-
-    def release(self, domid: int) -> None:
-        self.tell(RELEASE, str(domid))
-
-    def ask(self, story: Callable[[Client], Awaitable[None]], answer_seconds: float = DEADLINE_SECONDS) -> None:
-        async def run() -> None:
-            async with await Client.connect([self.path], answer_seconds=answer_seconds) as store:
-                await story(store)
-
-        asyncio.run(run())
 
 
 @pytest.fixture(params=DAEMONS)
 def daemon(request: pytest.FixtureRequest, tmp_path: Path, no_hypervisor: Path) -> Iterator[Daemon]:
-    program = PROGRAMS / request.param
-    if os.geteuid() != 0 or not program.exists():
-        pytest.fail(f"this test needs root and {program}; on Debian 12: apt-get install xen-utils-4.17")
-    as_on_dom0(tmp_path)
-    command = ["unshare", "--mount", "sh", "-c", START, "sh", os.fspath(tmp_path)]
-    command += ["env", f"LD_PRELOAD={no_hypervisor}", "XENSTORED_RUNDIR=/run/xenstored"]
-    command += [os.fspath(program), "--no-fork", "--pid-file", "/run/pid"]
-    with (tmp_path / "said").open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-    try:
-        yield Daemon(listening(tmp_path / "run" / "xenstored" / "socket", process, tmp_path / "said"), process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def as_on_dom0(root: Path) -> None:
-    """The files that a daemon finds on a dom0: where the kernel's ring is, and directories for its own."""
-    for name in ("run/xenstored", "run/xen", "var/log/xen", "proc/xen", "proc/sys/fs"):
-        (root / name).mkdir(parents=True)
-    (root / "proc/xen/xsd_port").write_text("1")
-    (root / "proc/xen/xsd_kva").write_bytes(bytes(4096))
-    (root / "proc/sys/fs/nr_open").write_text("1024\n")  # oxenstored makes this its limit, and root in a container may have less
-
-
-def listening(path: Path, process: subprocess.Popen[bytes], said: Path) -> Path:
-    """*path* once somebody answers there."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        assert process.poll() is None, said.read_text()
-        assert time.monotonic() < deadline, said.read_text()
-        with socket.socket(socket.AF_UNIX) as end:
-            if end.connect_ex(os.fspath(path)) == 0:
-                return path
-        time.sleep(0.02)
+    with running(request.param, tmp_path, no_hypervisor) as one:
+        yield one
 
 
 async def create(store: Client, domid: int, name: str = "web1") -> None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from host_agent.verbs import Verb
 
 #: What can be done with a program beside listing it, each in a file of its own.
-_WHATS: Final[dict[str, str]] = {}
+_WHATS: Final = {
+    "check": "try a program against each sentence of QEMU's backend program conventions",
+}
 _MORE: Final = """
 Other applications' channels are served by their own programs, one for each channel, which 'serve' starts when a VM with that
 channel runs. Which program serves which channel is said by files NAME.json in /usr/share/pv-host-agent/backends,

@@ -37,7 +37,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     verb, module = argparse.ArgumentParser(prog=f"pv-host-agent {name}", description=_sentence(VERBS[name])), load(name)
     module.describe(verb)
     alone: str = getattr(module, "ALONE", "")
-    return verb.parse_args([alone] if alone in words else words[1:], argparse.Namespace(verb=name))
+    mine, after = [alone] if alone in words else list(words[1:]), []
+    if getattr(module, "AFTER", False) and "--" in mine:
+        end = mine.index("--")
+        mine, after = mine[:end], mine[end + 1 :]
+    return verb.parse_args(mine, argparse.Namespace(verb=name, after=after))
 
 
 def _sentence(summary: str) -> str:

@@ -68,6 +68,8 @@ class Sources:
         self._xen: Follower | None = None
         #: Which directory could not be read at the last look, and why; else "".
         self.complaint = ""
+        #: Every channel of every running domain at the last look, whoever serves it.
+        self.discovered: Sequence[Endpoint] = ()
         self._last: dict[Path, _Last] = {}
         self._others: dict[Path, tuple[int, int]] = {}
 
@@ -102,7 +104,7 @@ class Sources:
         xen = self._xen
         if xen is None:
             return Whereabouts(self._channel, (), (), named, xen=False)
-        discovered = list(_with_made(xen.endpoints))
+        discovered = self.discovered = list(_with_made(xen.endpoints))
         named = self._without_others(named, discovered)
         return Whereabouts(self._channel, discovered, xen.domains.values(), named, xen=not xen.trouble)
 

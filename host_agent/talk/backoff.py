@@ -14,10 +14,10 @@ JITTER: Final = 0.25
 
 
 class Backoff:
-    """The waits between attempts."""
+    """The waits between attempts, of *last* seconds in the end."""
 
-    def __init__(self) -> None:
-        self._next = FIRST_SECONDS
+    def __init__(self, last: float = LAST_SECONDS) -> None:
+        self._next, self._last = FIRST_SECONDS, last
 
     def reset(self) -> None:
         """It worked: start over."""
@@ -25,5 +25,5 @@ class Backoff:
 
     def next(self) -> float:
         """The seconds to wait now."""
-        wait, self._next = self._next, min(self._next * 2, LAST_SECONDS)
+        wait, self._next = self._next, min(self._next * 2, self._last)
         return wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 -- spreads load, keeps no secret

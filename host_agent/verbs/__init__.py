@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an operator can say to pv-host-agent: a file per verb, with ``describe`` (its arguments) and ``run`` (to its exit status).
 
-A verb may have an ``ALONE``, too: the option beside which nothing else that was said counts.
+A verb may have an ``ALONE``, too: the option beside which nothing else that was said counts. Where it has ``AFTER``
+what was said after ``--`` is for another program: it is not looked at, and is `after` among the arguments.
 
 Only the verb that was said is loaded, so that a `status` in a loop is cheap.
 """

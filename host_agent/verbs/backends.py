@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from host_agent.backends.listing import Judged
     from host_agent.verbs import Verb
 
+#: What comes after ``--`` is the program's own.
+AFTER: Final = True
 #: What can be done with a program beside listing it, each in a file of its own.
 _WHATS: Final = {
+    "run": "start the vhost-user program of a type, and end it",
     "check": "try a program against each sentence of QEMU's backend program conventions",
 }
 _MORE: Final = """

@@ -13,7 +13,7 @@ from host_agent.errors import Unreachable, shown
 from host_agent.talk.answer import item_values, result_values, why
 from host_agent.talk.backoff import Backoff
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.drive import Batch, Drive, settle
 from host_agent.talk.notices import GOOD, Notice, What
 from host_agent.talk.silence import seen, to_look_at
 from host_agent.talk.timing import DEFAULT, Timing
@@ -137,7 +137,7 @@ class Push:
 
     async def _converse(self, descriptor: int, batch: Batch) -> str:
         closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._drive = drive = Drive(descriptor, batch, self._begin, partial(_settle, closed))
+        self._drive = drive = Drive(descriptor, batch, self._begin, partial(settle, closed))
         drive.begin()
         try:
             return await closed
@@ -209,16 +209,6 @@ class Push:
         if conversation.was_sealed:
             return f"the guest answered, then gave no result within {timeout:g} s: see pv-guest-agent's journal in the guest"
         return f"no answer in {timeout:g} s, {seen(conversation.end)}. {to_look_at(self._endpoint.path)}"
-
-
-def _settle(closed: asyncio.Future[str], why: str | Exception) -> None:
-    """The stream is over; nobody may wait for that any more."""
-    if closed.done():
-        return
-    if isinstance(why, Exception):
-        closed.set_exception(why)
-    else:
-        closed.set_result(why)
 
 
 def _of_plan(planned: Planned, text: str) -> Ending:

@@ -68,7 +68,7 @@ class Served:
         self._place = Place(dom0.timing.missing, dom0.timing.nowhere)
         self._drive: Drive | None = None
         self._silence: Silence | None = None
-        self._backoff = Backoff()
+        self._backoff: Backoff | None = None
         self._slot = 0
         self._hurries = self._is_left = False
         self._stands = ""
@@ -159,6 +159,7 @@ class Served:
 
     def _try_again(self) -> None:
         """A little later than the last time, or now."""
+        self._backoff = self._backoff or Backoff()
         wait = self._backoff.next()
         self._wake_at(self._clock() + (0 if self._hurries else wait))
 
@@ -193,7 +194,7 @@ class Served:
         else:
             self._stand(State.UNREACHABLE, why, logging.INFO)
             if drive is not None and drive.conversation.was_sealed:
-                self._backoff.reset()
+                self._backoff = None
         self._try_again()
 
     def _look_at_stream(self, drive: Drive, now: float) -> None:

@@ -10,8 +10,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from host_agent.errors import BadFile, LedgerTrouble
 from host_agent.ledger.set_aside import mend
 from host_agent.ledger.standing import State
@@ -218,9 +216,7 @@ class Service:
             served.want(wanted)
 
     def _want_on_record(self, wanted: Wanted) -> None:
-        generation = wanted.document.generation
-        number = None if generation is msgspec.UNSET else generation
-        self._record(lambda ledger: ledger.want(wanted.key, wanted.name, number, wanted.digest))
+        self._record(lambda ledger: ledger.want(wanted.key, wanted.name, wanted.generation, wanted.digest))
 
     def _start(self, wanted: Wanted) -> None:
         served = Served(self._dom0, wanted)

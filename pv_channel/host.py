@@ -39,6 +39,11 @@ MAX_REPEATS: Final = 16
 class Host:
     """The host's end of one stream to one VM. *random_bytes* and *generate* make session ids and ephemeral keys."""
 
+    __slots__ = (
+        "_certificate", "_channel", "_ephemeral", "_generate", "_id", "_key", "_may_say", "_out", "_random_bytes", "_reader",
+        "_repeats", "_seen", "_transport", "_unsaid", "_uuid", "counters", "state",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,
@@ -100,6 +105,11 @@ class Host:
         if self._transport is not None:
             self._saw(self._transport.ids[1], self._transport.last_heard)
         return self._doubt(reason)
+
+    def rest(self) -> None:
+        """Nothing is said for a while: a live session takes less memory meanwhile, and goes on as it was."""
+        if self._transport is not None:
+            self._transport.rest()
 
     def data_to_send(self) -> bytes:
         """What to write to the stream now, and before leaving it: what is not acknowledged leaves the guest less room to answer.

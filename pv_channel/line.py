@@ -93,6 +93,8 @@ def payload_room(head: bytes, line_bytes: int = MAX_LINE_BYTES) -> int:
 class LineReader:
     """Cut a stream into lines, holding at most one line's worth of it; what is longer than a line is dropped and counted."""
 
+    __slots__ = ("_rest", "_skipping", "overlong")
+
     def __init__(self) -> None:
         self._rest = b""
         self._skipping = False

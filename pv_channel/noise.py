@@ -84,26 +84,36 @@ def _nonce(n: int) -> bytes:
 class CipherState:
     """Section 5.1: a key and the number of messages it has sealed."""
 
-    __slots__ = ("_aead", "n")
+    __slots__ = ("_aead", "_k", "n")
 
     def __init__(self, k: bytes) -> None:
-        self._aead = ChaCha20Poly1305(k)
+        self._k = k
+        self._aead: ChaCha20Poly1305 | None = None
         self.n = 0
+
+    def rest(self) -> None:
+        """Nothing is sealed for a while: let go of what the library prepares for a key, 2 KiB that a microsecond makes anew."""
+        self._aead = None
 
     def encrypt_with_ad(self, ad: bytes, plaintext: bytes) -> bytes:
         """Seal *plaintext*; a nonce is used once, and running out of them is a `LocalError`."""
         nonce = _nonce(self.n)
         self.n += 1
-        return self._aead.encrypt(nonce, plaintext, ad)
+        return self._cipher().encrypt(nonce, plaintext, ad)
 
     def decrypt_with_ad(self, ad: bytes, ciphertext: bytes) -> bytes:
         """Open *ciphertext* or raise `NotAuthenticated`, which leaves the nonce as it was."""
         try:
-            plaintext = self._aead.decrypt(_nonce(self.n), ciphertext, ad)
+            plaintext = self._cipher().decrypt(_nonce(self.n), ciphertext, ad)
         except InvalidTag:
             raise NotAuthenticated("a tag that does not verify") from None
         self.n += 1
         return plaintext
+
+    def _cipher(self) -> ChaCha20Poly1305:
+        if self._aead is None:
+            self._aead = ChaCha20Poly1305(self._k)
+        return self._aead
 
     def __reduce__(self) -> str:
         raise LocalError("a live key is not pickled")

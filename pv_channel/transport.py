@@ -6,7 +6,6 @@ Nothing is sent twice: a gap, a bad tag or a wrong acknowledgement ends the sess
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -90,8 +89,10 @@ GUEST_FLOW: Final = Flow(
 class InFlight:
     """What was sent and not yet acknowledged, over all sessions of one stream: bytes stay in a ring when a session ends."""
 
+    __slots__ = ("_limit", "_lines", "used")
+
     def __init__(self, limit: int) -> None:
-        self._lines: deque[tuple[bytes, int, int]] = deque()
+        self._lines: list[tuple[bytes, int, int]] = []
         self._limit = limit
         self.used = 0
 
@@ -113,8 +114,8 @@ class InFlight:
         lines = self._lines
         for position, (of, number, _) in enumerate(lines, 1):
             if number == sequence and of == session:
-                for _ in range(position):
-                    self.used -= lines.popleft()[2]
+                self.used -= sum(size for _, _, size in lines[:position])
+                del lines[:position]
                 return True
         return False
 
@@ -125,6 +126,11 @@ class InFlight:
 
 class Transport:
     """A sealed session seen from one role: lines in, messages out, and the other way round."""
+
+    __slots__ = (
+        "_acknowledged", "_flow", "_in_flight", "_last_sent", "_owed", "_parts", "_parts_bytes", "_queue", "_queued_from",
+        "_receiving", "_sending", "ids", "last_heard",
+    )  # fmt: skip
 
     def __init__(
         self, flow: Flow, ids: tuple[bytes, bytes], ciphers: tuple[CipherState, CipherState], in_flight: InFlight
@@ -140,7 +146,7 @@ class Transport:
         self._owed = 0
         self._parts: list[bytes] = []
         self._parts_bytes = 0
-        self._queue: deque[bytes] = deque()
+        self._queue: list[bytes] = []
         self._queued_from = 0
 
     @property
@@ -172,6 +178,11 @@ class Transport:
             return False
         self._in_flight.sent(NO_SESSION, 0, size)
         return True
+
+    def rest(self) -> None:
+        """Nothing is said for a while."""
+        self._sending.rest()
+        self._receiving.rest()
 
     def _join(self, plaintext: bytes) -> bytes | None:
         mark, part = plaintext[:1], plaintext[1:]
@@ -219,7 +230,7 @@ class Transport:
         if line is None:
             return None
         if mark == LAST:
-            self._queue.popleft()
+            del self._queue[0]
             end = 0
         self._queued_from = end
         return line

@@ -20,7 +20,7 @@ from host_agent.log.telling import telling
 from host_agent.sd_notify import Notifier
 from host_agent.talk.backoff import Backoff
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.drive import Batch, Drive, settle
 from host_agent.talk.notices import What
 from host_agent.talk.silence import Silence
 from host_agent.talk.timing import DEFAULT, Timing
@@ -125,7 +125,7 @@ class OneChannel:
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, name))
         self._silence = Silence(Path(name), self._timing, self._clock())
         closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._drive = drive = Drive(descriptor, self._batch, self._begin, partial(_settle, closed))
+        self._drive = drive = Drive(descriptor, self._batch, self._begin, partial(settle, closed))
         drive.begin()
         Notifier().ready(f"serving {self._teller.about['vm']} at {name}")
         try:
@@ -136,7 +136,7 @@ class OneChannel:
         finally:
             self._drive = None
             drive.leave("told to end")
-        self._stand(await closed)
+        self._stand(closed.result())
         return drive.conversation.was_sealed
 
     def _begin(self, now: float) -> Conversation:
@@ -204,13 +204,3 @@ class OneChannel:
 
     def _write(self, record: Callable[[Ledger], None]) -> None:
         self._batch.write(record)
-
-
-def _settle(closed: asyncio.Future[str], why: str | Exception) -> None:
-    """The stream is over."""
-    if closed.done():
-        return
-    if isinstance(why, Exception):
-        closed.set_exception(why)
-    else:
-        closed.set_result(why)

@@ -14,8 +14,6 @@ from host_agent.channels.sockets import NOT_THERE, made
 from host_agent.channels.whereabouts import Nowhere
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from host_agent.channels.endpoint import Endpoint
 
 
@@ -38,6 +36,11 @@ class Place:
     for *nowhere_seconds*.
     """
 
+    __slots__ = (
+        "_kept", "_missing_seconds", "_missing_since", "_nowhere_seconds", "_seen", "_stream", "_told_missing", "_wrong_since",
+        "where",
+    )  # fmt: skip
+
     def __init__(self, missing_seconds: float, nowhere_seconds: float) -> None:
         self.where: Endpoint | Nowhere = Nowhere("not looked for yet", wrong=False)
         self._missing_seconds, self._nowhere_seconds = missing_seconds, nowhere_seconds
@@ -45,8 +48,8 @@ class Place:
         self._missing_since: float | None = None
         self._told_missing = False
         self._seen: Endpoint | None = None
-        self._stream: tuple[Path, tuple[int, int]] | None = None
-        self._kept: dict[Path, tuple[int, int]] = {}
+        self._stream: Endpoint | None = None
+        self._kept: tuple[Endpoint, ...] = ()
 
     def found(self, where: Endpoint | Nowhere, now: float) -> News:
         """Take what a look found."""
@@ -65,7 +68,7 @@ class Place:
             return self._found_missing(now)
         self._missing_since = None
         before, self._seen = self._seen, where
-        if before is None or (before.path, before.made) != (where.path, where.made):
+        if before is None or not _is_same(where, before):
             return News.SEEN
         if domid_of(before) == domid_of(where):
             return News.NONE
@@ -86,15 +89,16 @@ class Place:
             descriptor, put_back = kept_links.connect(endpoint.path, expected(endpoint.domain))
         else:
             descriptor = open_stream(endpoint)
-        self._stream = endpoint.path, endpoint.made if endpoint.is_pty else made(endpoint.path)
+        there = endpoint.made if endpoint.is_pty else made(endpoint.path)
+        self._stream = endpoint if there == endpoint.made else endpoint._replace(made=there)
         return descriptor, put_back
 
     def is_first_met(self, endpoint: Endpoint) -> bool:
         """Whether the present stream, which is to *endpoint*, was had before a look has seen that it is there."""
         if self._stream is None:
             return False
-        there, before = endpoint._replace(made=self._stream[1]), self._seen
-        if before is not None and (before.path, before.made) == (there.path, there.made):
+        there, before = endpoint._replace(made=self._stream.made), self._seen
+        if _is_same(there, before):
             return False
         self._seen = there
         return True
@@ -111,7 +115,7 @@ class Place:
         """Put the socket of the present stream back where it belongs, if it is missing; whether that was done."""
         if self._stream is None or not self.is_missing(now):
             return False
-        return kept_links.put_back(*self._stream)
+        return kept_links.put_back(self._stream.path, self._stream.made)
 
     def stale(self, now: float, *, live: bool) -> str:
         """Why the present stream is to be left, or ""; *live* is whether a guest answers on it."""
@@ -119,15 +123,21 @@ class Place:
         if isinstance(where, Nowhere):
             return where.why if where.wrong or not live else ""
         if where.made != NOT_THERE:
-            return "" if (where.path, where.made) == self._stream else "another socket or terminal is the VM's channel now"
+            return "" if _is_same(where, self._stream) else "another socket or terminal is the VM's channel now"
         return "its socket is gone, and no guest answers" if self.is_missing(now) and not live else ""
 
     def forget(self) -> None:
         """The VM is not served any more."""
-        for path in self._kept:
-            kept_links.forget(path)
+        for endpoint in self._kept:
+            kept_links.forget(endpoint.path)
 
     def _keep(self, endpoint: Endpoint) -> None:
-        if not endpoint.is_pty and endpoint.made not in (NOT_THERE, self._kept.get(endpoint.path)):
-            self._kept[endpoint.path] = endpoint.made
-            kept_links.keep(endpoint.path)
+        if endpoint.is_pty or endpoint.made == NOT_THERE or any(_is_same(endpoint, kept) for kept in self._kept):
+            return
+        self._kept = (*(kept for kept in self._kept if kept.path != endpoint.path), endpoint)
+        kept_links.keep(endpoint.path)
+
+
+def _is_same(endpoint: Endpoint, other: Endpoint | None) -> bool:
+    """Whether the two are one socket or terminal, whosever it is."""
+    return endpoint is other or (other is not None and (endpoint.made, endpoint.path) == (other.made, other.path))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,6 +11,7 @@ from host_agent.documents.layer import INHERIT, own_of
 from host_agent.documents.layers import Unsettled
 from host_agent.documents.stack import Stack
 from host_agent.documents.text_file import located, text_of
+from pv_channel.document import parse
 from pv_channel.errors import LocalError
 from pv_channel.greeting import NO_UUID, uuid_bytes, uuid_text
 
@@ -21,18 +22,50 @@ if TYPE_CHECKING:
     from pv_channel.document import Document
 
 
-class Wanted(NamedTuple):
-    """What one VM should become. *digest* is the document's; *uuid* is the VM's, or `NO_UUID` where nothing names one."""
+class Wanted:
+    """What one VM should become. *digest* is the document's; *uuid* is the VM's, or `NO_UUID` where nothing names one.
 
-    name: str
-    uuid: bytes
-    document: Document
-    digest: str
+    `key` is what the ledger knows the VM by: its uuid, or else its name. `generation` is None where the host counts.
+    """
+
+    __slots__ = ("_document", "_text", "digest", "generation", "instance_id", "key", "name", "uuid")
+
+    def __init__(self, name: str, uuid: bytes, document: Document, digest: str) -> None:
+        self.name, self.uuid, self.digest = name, uuid, digest
+        self.key = name if uuid == NO_UUID else uuid_text(uuid)
+        self.instance_id = str(document.instance_id)
+        self.generation = None if document.generation is msgspec.UNSET else document.generation
+        self._document: Document | None = document
+        self._text: bytes | None = None
 
     @property
-    def key(self) -> str:
-        """What the ledger knows the VM by: its uuid, or else its name."""
-        return self.name if self.uuid == NO_UUID else uuid_text(self.uuid)
+    def document(self) -> Document:
+        """The document itself, which while nobody wants it is kept as its JSON: a tenth of the memory."""
+        if self._document is None:
+            self._document = parse(self._as_text())
+        return self._document
+
+    def rest(self) -> None:
+        """Nobody wants the document for a while."""
+        self._as_text()
+        self._document = None
+
+    def _as_text(self) -> bytes:
+        if self._text is None:
+            self._text = msgspec.json.encode(self.document, enc_hook=str)
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Wanted):
+            return NotImplemented
+        same_vm = (self.name, self.uuid, self.digest) == (other.name, other.uuid, other.digest)
+        return same_vm and self._as_text() == other._as_text()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.uuid, self.digest))
+
+    def __repr__(self) -> str:
+        return f"Wanted({self.name!r}, {self.key!r}, {self.digest!r})"
 
 
 def read(path: Path, layers: Layers | None = None) -> Document:

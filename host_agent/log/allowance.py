@@ -7,6 +7,8 @@ from __future__ import annotations
 class Allowance:
     """*burst* at once, and one more in each *seconds_each*."""
 
+    __slots__ = ("_at", "_burst", "_left", "_seconds_each")
+
     def __init__(self, burst: int, seconds_each: float, now: float) -> None:
         self._burst, self._seconds_each = burst, seconds_each
         self._left, self._at = float(burst), now

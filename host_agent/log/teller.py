@@ -28,6 +28,8 @@ _MAX_TEXT: Final = 600
 class Teller:
     """Logs sentences about the VM *name*; what is logged also goes to *record*. `about` goes with each to the journal."""
 
+    __slots__ = ("_allowance", "_clock", "_name", "_record", "_said", "_suppressed", "about")
+
     def __init__(self, name: str, record: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._name, self._record, self._clock = printable(name, 100), record, clock
         self._said: dict[str, None] = {}

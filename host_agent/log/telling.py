@@ -65,13 +65,13 @@ def telling(notice: Notice, wanted: Wanted) -> Telling | None:
     level, happening = _NOTED[notice.what]
     fields = Fields(generation=notice.generation) if notice.generation else Fields()
     if notice.what is What.SENDING:
-        fields["instance_id"] = str(wanted.document.instance_id)
+        fields["instance_id"] = wanted.instance_id
     return Telling(level, notice.text, happening, fields, notice.what in _ONCE, notice.what is What.SENDING)
 
 
 def _of_settlement(text: str, settlement: Settlement, wanted: Wanted) -> Telling:
     fields = Fields(
-        generation=settlement.generation, outcome=settlement.outcome, instance_id=str(wanted.document.instance_id),
+        generation=settlement.generation, outcome=settlement.outcome, instance_id=wanted.instance_id,
         item=_bad(settlement.items),
     )  # fmt: skip
     if settlement.good:

@@ -48,6 +48,12 @@ def _never() -> str:
 class Conversation:
     """The host's part over one byte stream. What takes *now* may change `next_deadline` and what there is to send."""
 
+    __slots__ = (
+        "_asking_whether_in_force", "_delivery", "_dry_run", "_greeted_at", "_greetings", "_has_greeted", "_key", "_ledger",
+        "_machine", "_next_count", "_ping_open", "_pings", "_tally", "_tell", "_timing", "_wanted", "_who", "end",
+        "next_deadline", "was_sealed",
+    )  # fmt: skip
+
     def __init__(
         self,
         wanted: Wanted,
@@ -260,6 +266,8 @@ class Conversation:
             self._greetings = 0
             self.next_deadline = now + self._timing.first_ping
             self._delivery.still_there()
+        self.end.rest()
+        self._wanted.rest()
 
     def _refused(self, refused: Refused, now: float) -> None:
         text = refusal_text(refused, self._wanted)

@@ -41,6 +41,10 @@ _IN_FORCE: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
 _SHOWN_DIGEST: Final = 12
 
 
+_UNKNOWN: Final = Known()
+_NOTHING: Final = InForce("", 0, "")
+
+
 class _Sent(NamedTuple):
     """A document that is under way. *give_up* is when its guest has had time enough, *at_most* the latest that that can be."""
 
@@ -52,6 +56,11 @@ class _Sent(NamedTuple):
 
 class Delivery:
     """What the guest of one stream is told and asked about its document. `deadline` is of use while something is `under_way`."""
+
+    __slots__ = (
+        "_agent", "_asked", "_asked_about", "_dry_run", "_guest", "_is_withheld", "_key", "_known", "_last", "_ledger",
+        "_reported", "_say", "_sent", "_tell", "_timing", "_to_look_at", "_who", "_withheld", "_working_on", "deadline", "wanted",
+    )  # fmt: skip
 
     def __init__(
         self, wanted: Wanted, ledger: Ledger, tell: Callable[[Notice], None], say: Callable[[HostMessage], None], timing: Timing,
@@ -65,12 +74,12 @@ class Delivery:
         self._withheld, self._is_withheld = withheld, False
         self._last = wanted
         self._agent = ""
-        self._known = Known()
-        self._guest = InForce("", 0, "")
+        self._known = _UNKNOWN
+        self._guest = _NOTHING
         self._sent: _Sent | None = None
         self._working_on = ""
         self._asked: Asked | None = None
-        self._asked_about: set[bool] = set()
+        self._asked_about: frozenset[bool] = frozenset()
         self._to_look_at: Asked | None = None
         self._reported: dict[str, ItemResult] = {}
 
@@ -92,7 +101,7 @@ class Delivery:
     def over(self) -> None:
         """The session is over, and with it all that was said in it."""
         self._sent = self._asked = None
-        self._asked_about = set()
+        self._asked_about = frozenset()
         self._reported = {}
 
     def again(self) -> None:
@@ -127,8 +136,8 @@ class Delivery:
 
     def _refuse_to_renumber(self) -> None:
         """A number that the operator gave is not ours to change, and without a new one the guest applies nothing again."""
-        number = self.wanted.document.generation
-        if self._known.reprovision and number is not msgspec.UNSET and is_in_force(self.wanted, self._guest):
+        number = self.wanted.generation
+        if self._known.reprovision and number is not None and is_in_force(self.wanted, self._guest):
             self._known = self._known._replace(reprovision=False)
             self._ledger.done_with_reprovisioning(self._key)
             text = (
@@ -141,21 +150,21 @@ class Delivery:
         raw = msgspec.Raw(wanted.document.at_generation(generation).encode())
         give_up = now + self._timing.result_at_most
         self._sent = _Sent(wanted, generation, give_up, give_up + MAX_CONFIRM_SECONDS)
-        self._asked_about.discard(True)
+        self._asked_about -= {True}
         self._reported = {}
         self._working_on = ""
         self.deadline = now + self._timing.result
-        name = f"generation {generation} of {wanted.document.instance_id}"
+        name = f"generation {generation} of {wanted.instance_id}"
         if self._dry_run:
             self._say(Plan(raw))
             self._tell(Notice(What.SENDING, f"asking what {name} would change, {len(raw)} bytes"))
             return
         if self._is_news(wanted):
             self._ledger.audit(self._key, self._who, f"sent {name}, document {wanted.digest[:_SHOWN_DIGEST]}")
-        self._ledger.sending(self._key, wanted.document.instance_id, generation, wanted.digest)
+        self._ledger.sending(self._key, wanted.instance_id, generation, wanted.digest)
         self._ledger.moment(self._key, Moment.SENT, name)
         self._known = self._known._replace(
-            instance_id=wanted.document.instance_id, generation_sent=generation, digest_sent=wanted.digest, reprovision=False
+            instance_id=wanted.instance_id, generation_sent=generation, digest_sent=wanted.digest, reprovision=False
         )
         self._say(Provision(raw))
         self._tell(Notice(What.SENDING, f"sending {name}, {len(raw)} bytes", generation=generation))
@@ -163,14 +172,14 @@ class Delivery:
     def _is_news(self, wanted: Wanted) -> bool:
         """Whether an operator is why it is sent: a guest can have the same sent again and again, and under any number."""
         known = self._known
-        return known.reprovision or (known.instance_id, known.digest_sent) != (wanted.document.instance_id, wanted.digest)
+        return known.reprovision or (known.instance_id, known.digest_sent) != (wanted.instance_id, wanted.digest)
 
     def still_there(self) -> None:
         """The guest, to which nothing was sent, has given a sign of life: so it is what it shall be, if nothing was withheld."""
         if self._is_withheld:
             return
         generation = self._guest.generation
-        self._moment(Moment.IN_FORCE, f"generation {generation} of {self.wanted.document.instance_id}")
+        self._moment(Moment.IN_FORCE, f"generation {generation} of {self.wanted.instance_id}")
         text = f"generation {generation} is in force already; nothing {'would be' if self._dry_run else 'was'} sent"
         self._settled(Settlement(generation, None), text)
 
@@ -206,7 +215,7 @@ class Delivery:
         self._say(verdict.message())
         what = What.CONFIRMED if verdict.good else What.REJECTED
         self._moment(Moment.CONFIRMED if verdict.good else Moment.REJECTED, verdict.text)
-        document = f"{sent.wanted.document.instance_id}, document {sent.wanted.digest[:_SHOWN_DIGEST]}"
+        document = f"{sent.wanted.instance_id}, document {sent.wanted.digest[:_SHOWN_DIGEST]}"
         self._ledger.audit_once(self._key, self._who, f"{what.value} the changed network of {document}")
         text = f"generation {verdict.generation}: the changed network is {what.value}: {verdict.text}"
         self._tell(Notice(what, text, generation=verdict.generation))
@@ -219,7 +228,7 @@ class Delivery:
         is_ours = sent is not None and message.generation == sent.generation
         if is_ours in self._asked_about:  # a guest asks once in a session; more would cost us memory and programs
             return
-        self._asked_about.add(is_ours)
+        self._asked_about |= {is_ours}
         if sent is None or not is_ours:
             self._say(Reject(message.generation, "another document is wanted by now"))
             return
@@ -258,7 +267,7 @@ class Delivery:
         self._moment(Moment.ANSWERED, result.outcome.value)
         self._known = self._known._replace(generation_items=sent.generation)
         if good:
-            self._guest = InForce(sent.wanted.document.instance_id, sent.generation, sent.wanted.digest)
+            self._guest = InForce(sent.wanted.instance_id, sent.generation, sent.wanted.digest)
         self._settled(Settlement(sent.generation, result), f"generation {sent.generation}: {result.outcome.value}")
         return True
 

@@ -112,10 +112,20 @@ class Batch:
             self._loop.call_soon(self.flush)
 
 
+def settle(closed: asyncio.Future[str], why: str | Exception) -> None:
+    """The stream is over: *closed*, which somebody may wait for, has what ended it."""
+    if closed.done():
+        return
+    if isinstance(why, Exception):
+        closed.set_exception(why)
+    else:
+        closed.set_result(why)
+
+
 class Drive:
     """One conversation over one descriptor, which it owns from `begin` on.
 
-    When the stream is over *ended* is called, in another turn of the loop: with the reason, or with the exception that ended it.
+    When the stream is over *ended* is called, with the reason or with the exception that ended it; `settle` is for who waits.
     """
 
     __slots__ = (
@@ -191,7 +201,7 @@ class Drive:
             self._looks.end()
         batch.write(lambda _: self.conversation.over(str(why)))
         os.close(self._descriptor)
-        self._loop.call_soon(self._ended, why)
+        self._ended(why)
 
     def backlog(self) -> int:
         """Bytes of ours that the other end of the stream has not read yet."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from pv_channel.document import MAX_GENERATION
 
 if TYPE_CHECKING:
@@ -30,12 +28,12 @@ def is_settled(wanted: Wanted, guest: InForce, known: Known) -> bool:
 
 def is_in_force(wanted: Wanted, guest: InForce) -> bool:
     """Whether the guest already is what it should become."""
-    asked = wanted.document.generation
+    asked = wanted.generation
     return (
         guest.generation > 0
-        and guest.instance_id == wanted.document.instance_id
+        and guest.instance_id == wanted.instance_id
         and guest.digest == wanted.digest
-        and (asked is msgspec.UNSET or asked == guest.generation)
+        and (asked is None or asked == guest.generation)
     )
 
 
@@ -46,8 +44,8 @@ def to_send(wanted: Wanted, guest: InForce, known: Known) -> int:
     where it has just this in force, so that it says again what became of it; else one more than any that the ledger or the
     guest remembers.
     """
-    if wanted.document.generation is not msgspec.UNSET:
-        return wanted.document.generation
+    if wanted.generation is not None:
+        return wanted.generation
     if _is_under_way(wanted, guest, known):
         return known.generation_sent
     if is_in_force(wanted, guest) and not known.reprovision:
@@ -57,5 +55,5 @@ def to_send(wanted: Wanted, guest: InForce, known: Known) -> int:
 
 def _is_under_way(wanted: Wanted, guest: InForce, known: Known) -> bool:
     """Whether just this was sent under a number that has not come into force."""
-    sent_before = known.digest_sent == wanted.digest and known.instance_id == wanted.document.instance_id
+    sent_before = known.digest_sent == wanted.digest and known.instance_id == wanted.instance_id
     return sent_before and known.generation_sent > guest.generation

@@ -27,6 +27,8 @@ _ADDRESSES_SHOWN: Final = 6
 class Machine:
     """Of the VM *key*, over one stream."""
 
+    __slots__ = ("_allowance", "_key", "_ledger", "_tell")
+
     def __init__(self, key: str, ledger: Ledger, tell: Callable[[Notice], None], now: float) -> None:
         self._key, self._ledger, self._tell = key, ledger, tell
         self._allowance = Allowance(_BURST, _SECONDS_EACH, now)

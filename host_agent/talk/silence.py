@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Silence:
     """What to say, as time passes, of a stream to *path* on which no guest has answered since *now*."""
 
+    __slots__ = ("_broken", "_path", "_read", "_said_unread", "_since", "_timing")
+
     def __init__(self, path: Path, timing: Timing, now: float) -> None:
         self._path, self._timing, self._since = path, timing, now
         self._read = self._said_unread = self._broken = False

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from host_agent.ledger.known import Counted
 
@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from pv_channel.session import Host
 
 
+_NOTHING: Final = Counted()
+
+
 class Tally:
     """Of the stream whose host's end is *end*."""
 
+    __slots__ = ("_end", "_last")
+
     def __init__(self, end: Host) -> None:
         self._end = end
-        self._last = Counted()
+        self._last = _NOTHING
 
     def growth(self) -> Counted | None:
         """What was dropped since the last time; None where nothing was."""

@@ -8,6 +8,7 @@ import os
 import pty
 import socket
 import termios
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from host_agent.errors import Unreachable
 from host_agent.keys import Identity
 from host_agent.ledger.ledger import Ledger
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.drive import Batch, Drive, settle
 from host_agent.talk.timing import Timing
 from pv_channel.document import from_values
 from pv_channel.greeting import NO_UUID
@@ -104,7 +105,7 @@ def test_greetings_do_not_pile_up_before_a_guest_that_reads_nothing(tmp_path: Pa
         drive = Drive(
             ours.detach(), batch,
             lambda now: Conversation(what, CHANNEL, identity, ledger, lambda notice: None, now=now, timing=timing),
-            closed.set_result,
+            partial(settle, closed),
         )  # fmt: skip
         drive.begin()
         await asyncio.sleep(0.3)

@@ -29,7 +29,6 @@ def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
     verb.epilog = _HOW
     verb.add_argument("program", metavar="PROGRAM", help="a path, or a name to be found in $PATH")
-    verb.add_argument("words", nargs="*", metavar="ARGUMENT", help="arguments that the program needs, after '--'")
     patience = "seconds that it has to start, to answer, and to end (default: %(default)g)"
     verb.add_argument("--timeout", type=options.seconds, default=_SECONDS, metavar="S", help=patience)
     where = "a directory of description files, beside QEMU's and ours; may be repeated"
@@ -46,7 +45,7 @@ def run(arguments: Namespace) -> int:
     program, seconds = _program(arguments.program), arguments.timeout
     patience = Patience(seconds, seconds, seconds, seconds)
     judged = []
-    for each in examine(program, arguments.words, SENTENCES, patience, arguments.descriptions):
+    for each in examine(program, arguments.after, SENTENCES, patience, arguments.descriptions):
         print(f"{each.sentence.name}: {each.verdict.result.value}", file=sys.stderr, flush=True)
         judged.append(each)
     good = conforms(judged, (Force.MUST, Force.SHOULD) if arguments.strict else (Force.MUST,))

@@ -65,8 +65,8 @@ class Others:
         self._tasks: dict[_Key, asyncio.Task[None]] = {}
         self._ending: dict[Path, set[asyncio.Task[None]]] = defaultdict(set)
 
-    async def serve(self) -> None:
-        """Serve until cancelled; then every program has ended, too."""
+    async def serve(self, _: object = None) -> None:
+        """Serve, beside the service, until cancelled; then every program has ended, too."""
         self._shared = Shared(Answers(), asyncio.Lock(), self._timing, self._patience)
         try:
             while True:
@@ -84,6 +84,8 @@ class Others:
         for endpoint in self._all():
             owners[endpoint.path].append(endpoint)
         to_serve = self._serving.keys() - self._ours
+        if not to_serve and not self._channels:
+            return
         served = [one for each in owners.values() for one in each if one.channel in to_serve]
         by_key: dict[_Key, tuple[Endpoint, Domain]] = {}
         for endpoint in served:

@@ -15,6 +15,7 @@ from host_agent.verbs import options
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _ArgumentGroup
 
+    from host_agent.channels.sources import Sources
     from host_agent.fleet.member import Member
     from host_agent.ledger.ledger import Ledger
     from host_agent.metrics.loopback import Address
@@ -33,12 +34,14 @@ def describe(verb: ArgumentParser) -> None:
     verb.epilog = _WHOSE
     documents = "NAME.yaml, NAME.yml or NAME.json per VM; beside it defaults.yaml and groups/ (default: %(default)s)"
     sockets = f"NAME.sock or NAME per VM, beside the channels that xenstore names; may be repeated (default: {DEFAULT_SOCKETS})"
+    backends = "look there for programs that serve other applications' channels (see 'pv-host-agent backends'); may be repeated"
     no_xenstore = "serve the sockets in directories alone, as on a machine without Xen"
     verb.add_argument("--documents", type=Path, default=options.ROOT / DOCUMENTS, metavar="DIR", help=documents)
     verb.add_argument("--sockets", type=Path, action="append", metavar="DIR", help=sockets)
     fleet = "share VMs with other dom0s by etcd, as this file says, which then has the documents in place of a directory"
     verb.add_argument("--fleet", type=Path, metavar="FILE", help=fleet)
     verb.add_argument("--no-xenstore", action="store_true", help=no_xenstore)
+    verb.add_argument("--backends", type=Path, action="append", metavar="DIR", help=backends)
     verb.add_argument("--verbose", action="store_true", help="log more")
     _describe_metrics(verb.add_argument_group("metrics", "What Prometheus reads: see README.md, \"Measure it\"."))
     options.channel(verb)
@@ -88,13 +91,14 @@ def run(arguments: Namespace) -> int:
     check_directories([arguments.documents, *sockets] if arguments.fleet is None else sockets)
     identify(arguments.state, log.info)
     allow_many_files()
-    beside = _metrics(arguments)
+    metrics = _metrics(arguments)
     lock = hold(arguments.state)
     try:
         ledger, said = open_sound(arguments.state)
         if said:
             log.error("%s", said, extra=noted(Happening.LEDGER_SET_ASIDE))
         sources = Sources(sockets, arguments.channel, None if arguments.no_xenstore else Discovery)
+        beside = [_other_channels(arguments, sources), *metrics]
         member = None if arguments.fleet is None else _member(arguments)
         service = Service(
             arguments.documents, sources, channel, partial(existing, arguments.state), ledger, beside=beside, membership=member
@@ -103,6 +107,19 @@ def run(arguments: Namespace) -> int:
     finally:
         os.close(lock)
     return 0
+
+
+def _other_channels(arguments: Namespace, sources: Sources) -> Beside:
+    """What serves other applications' channels, where there are files that say by which programs."""
+    import os
+
+    from host_agent.backends.descriptions import Convention
+    from host_agent.backends.directories import directories
+    from host_agent.backends.others import Others
+
+    where = arguments.backends or directories(Convention.CHANNELS, os.environ, os.geteuid())
+    others = Others(where, arguments.channel, lambda: sources.discovered)
+    return "other applications' channels", others.serve
 
 
 def _metrics(arguments: Namespace) -> list[Beside]:

@@ -31,6 +31,7 @@ NEEDY = {
     "reprovision": ["web1"],
     "timeline": ["web1"],
     "channels": [],
+    "backends": [],
     "plug": ["web1", "--name", "org.example.more.1"],
     "unplug": ["web1", "org.example.more.1"],
     "migrate": ["--qmp", "NOWHERE", "--to", "unix:/x"],
@@ -47,10 +48,10 @@ NEEDY = {
 #: What works everywhere.
 NEEDS_NOTHING = {"schema"}
 #: These report what is wrong on standard output, as what they were asked for.
-REPORTS = {"check", "doctor"}
+REPORTS = {"backends", "check", "doctor"}
 #: These wait for what is missing, until their time is over: it may be about to come.
 PATIENT = {"wait", "watch"}
-WITHOUT_STATE = {"check", "channels", "convert", "incoming", "install", "migrate", "plug", "schema", "unplug"}
+WITHOUT_STATE = {"backends", "check", "channels", "convert", "incoming", "install", "migrate", "plug", "schema", "unplug"}
 
 
 def parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -90,7 +90,7 @@ def _live(start: Start) -> int:
     """QEMU's exit status in the end; raise `LaunchError`, with QEMU ended, where it does not become a device model."""
     try:
         _be_ready(start)
-        _await_end(start.watch)
+        _await_end(start)
     except QemuEnded as exc:
         _say(str(exc))
         return exit_status(exc.returncode)
@@ -105,15 +105,16 @@ def _be_ready(start: Start) -> None:
     except LaunchError:
         start.watch.end()
         with suppress(QemuEnded):
-            _await_end(start.watch)
+            _await_end(start)
         raise
-    start.monitor.close()
     _say("ready")
 
 
-def _await_end(watch: Watch) -> NoReturn:
+def _await_end(start: Start) -> NoReturn:
+    """Until `QemuEnded`. The monitor stays open: QEMU 7.2 forgets its sets of descriptors when nobody is connected to any."""
     while True:
-        watch.wait()
+        if start.watch.wait(descriptor=start.monitor.descriptor):
+            start.monitor.taken()
 
 
 def _open(arguments: Namespace, stack: ExitStack, *, restoring: bool) -> Open:

@@ -11,13 +11,14 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from host_agent.stubdom.launch_xenstore import Xenstore
 from tests.qemu.monitor import Monitor
 
 if TYPE_CHECKING:
@@ -31,19 +32,26 @@ VM: Final = "/vm/0f4c6b1e-6f5b-4a53-9d1b-2f6f0a3c9e01"
 HOME: Final = f"/local/domain/{STUBDOMAIN}/device-model/{TARGET}"
 ARGV: Final = f"{VM}/image/dm-argv"
 RESTORE: Final = (b"-incoming", b"$STUBDOM_RESTORE_INCOMING_ARG")
+#: Of the flags in /proc/net/unix, the kernel's SO_ACCEPTCON.
+LISTENING: Final = "00010000"
 #: Generous: what is waited for comes in a second, or the test has failed.
 DEADLINE_SECONDS: Final = 90.0
 
 
 class Console:
-    """A terminal in the state of a new one; dom0's end is read and written here."""
+    """A terminal in the state of a new one. dom0's end is drained all the time, as dom0's QEMU drains it, and written here."""
 
     def __init__(self) -> None:
         self._dom0, inside = pty.openpty()
         self.path = Path(os.ttyname(inside))
         os.close(inside)
+        self._came, self._news, self._closed = b"", threading.Condition(), False
+        self._thread = threading.Thread(target=self._drain)
+        self._thread.start()
 
     def close(self) -> None:
+        self._closed = True
+        self._thread.join()
         os.close(self._dom0)
 
     def write(self, data: bytes) -> None:
@@ -53,22 +61,28 @@ class Console:
 
     def read(self, size: int) -> bytes:
         """So many bytes."""
-        data = b""
-        while len(data) < size:
-            data += self._now(DEADLINE_SECONDS)
+        with self._news:
+            assert self._news.wait_for(lambda: len(self._came) >= size, DEADLINE_SECONDS), "not all came out of the console"
+            data, self._came = self._came[:size], self._came[size:]
         return data
 
     def rest(self) -> bytes:
         """What has come and was not read."""
-        data = b""
-        while more := self._now(0.0):
-            data += more
+        with self._news:
+            data, self._came = self._came, b""
         return data
 
-    def _now(self, seconds: float) -> bytes:
-        ready, _, _ = select.select([self._dom0], [], [], seconds)
-        assert ready or not seconds, "nothing came out of the console"
-        return os.read(self._dom0, 65536) if ready else b""
+    def _drain(self) -> None:
+        while not self._closed:
+            try:
+                ready, _, _ = select.select([self._dom0], [], [], 0.05)
+                data = os.read(self._dom0, 65536) if ready else b""
+            except OSError:  # EIO: nobody has it open inside
+                time.sleep(0.01)
+                continue
+            with self._news:
+                self._came += data
+                self._news.notify()
 
 
 class Launcher:
@@ -165,17 +179,30 @@ class Stubdomain:
         lines = self.proxies.read_text().splitlines() if self.proxies.exists() else []
         return [(int(pid), node) for pid, _, node in (line.partition(" ") for line in lines)]
 
+    def listens(self) -> bool:
+        """Whether the proxy does, which one that was just started does a moment later."""
+        return listens(self.directory / "qmp.sock.vchan")
+
     def monitor(self) -> Monitor:
-        """QMP as dom0 has it, through the proxy."""
-        return Monitor(self.directory / "qmp.sock.vchan")
+        """QMP as dom0 has it, through the proxy. QEMU 7.2 now and then hangs up on a client that comes close behind another."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while True:
+            try:
+                return Monitor(self.directory / "qmp.sock.vchan")
+            except EOFError:
+                assert time.monotonic() < deadline, "QEMU greets nobody"
+                time.sleep(0.05)
 
 
-def publish(store: FakeXenstored, *arguments: bytes) -> None:
+def publish(store: FakeXenstored | Xenstore, *arguments: bytes) -> None:
     """What the toolstack writes for the stubdomain."""
-    store.write(f"/local/domain/{TARGET}/vm", VM)
-    store.write(f"/local/domain/{STUBDOMAIN}/target", TARGET)
-    store.write(HOME)
-    store.rm(ARGV)
+    store.write(f"/local/domain/{TARGET}/vm", VM.encode())
+    store.write(f"/local/domain/{STUBDOMAIN}/target", b"%d" % TARGET)
+    store.write(HOME, b"")
+    if isinstance(store, Xenstore):
+        store.remove(ARGV)
+    else:
+        store.rm(ARGV)
     for number, argument in enumerate(arguments, 1):
         store.write(f"{ARGV}/{number:03d}", argument)
 
@@ -205,7 +232,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def connects(path: Path) -> bool:
-    """Whether somebody listens there."""
-    with socket.socket(socket.AF_UNIX) as end:
-        return end.connect_ex(os.fspath(path)) == 0
+def listens(path: Path) -> bool:
+    """Whether somebody does there. Trying it would be a client, whom QEMU may not have seen leave when the next one comes."""
+    sockets = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return any(each[3] == LISTENING and each[-1] == os.fspath(path) for each in sockets)

@@ -87,9 +87,11 @@ def _bytes_of(path: Path) -> bytes:
     """The content of a regular file that nobody else may change."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             _check_file(path, os.fstat(descriptor))
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = os.read(descriptor, MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         if path.is_symlink():
             raise bad_file(path, None, "", "a symbolic link; cure: put the file itself there") from None

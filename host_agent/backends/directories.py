@@ -57,7 +57,7 @@ class Found(NamedTuple):
     @property
     def complaints(self) -> tuple[str, ...]:
         """Why files and directories are skipped: sentences that say which."""
-        return tuple(file.why for file in self.files if file.fate is Fate.SKIPPED)
+        return tuple(dict.fromkeys(file.why for file in self.files if file.fate is Fate.SKIPPED))
 
 
 def directories(convention: Convention, environment: Mapping[str, str], uid: int) -> list[Path]:
@@ -78,40 +78,46 @@ def directories(convention: Convention, environment: Mapping[str, str], uid: int
 def look(paths: Sequence[Path], convention: Convention) -> Found:
     """What is in the directories *paths*, from general to specific; one that is not there has nothing."""
     by_name: dict[str, list[Path]] = {}
-    bad: list[File] = []
+    bad: dict[Path, str] = {}
     for directory in reversed(paths):
         try:
-            for name in _names(directory):
+            names = _names(directory)
+            for name in names[:MAX_FILES]:
                 by_name.setdefault(name, []).append(directory / name)
+            _check(directory, names)
         except BadFile as exc:
-            bad.append(File(directory, Fate.SKIPPED, str(exc)))
+            bad[directory] = f"{exc}; nothing in {shown(directory)} is used"
     in_order = sorted(by_name.items(), key=lambda item: os.fsencode(item[0]))
-    return Found((*(file for _, same in in_order for file in _judged(same, convention)), *bad))
+    files = [file for _, same in in_order for file in _judged(same, convention, bad)]
+    return Found((*files, *(File(directory, Fate.SKIPPED, why) for directory, why in bad.items())))
 
 
 def _names(directory: Path) -> list[str]:
-    """The names of the description files in *directory*; raise `BadFile` where others decide what they say."""
+    """The names of the description files in *directory*; raise `BadFile`."""
     try:
         with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")]
+            return [entry.name for entry in entries if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")]
     except FileNotFoundError:
         return []
     except OSError as exc:
-        raise BadFile(f"{shown(directory)}: {exc.strerror}; nothing in it is used") from None
+        raise BadFile(f"{shown(directory)}: {exc.strerror}") from None
+
+
+def _check(directory: Path, names: Sequence[str]) -> None:
+    """Raise `BadFile` where others decide what *names* there are in *directory*, or there are too many."""
     if names:
-        try:
-            check_deciders(directory)
-        except BadFile as exc:
-            raise BadFile(f"{exc}; until then nothing in {shown(directory)} is used") from None
+        check_deciders(directory)
     if len(names) > MAX_FILES:
-        raise BadFile(f"{shown(directory)}: more than {MAX_FILES} files; nothing in it is used")
-    return names
+        raise BadFile(f"{shown(directory)}: more than {MAX_FILES} files; cure: remove what is none of a backend program")
 
 
-def _judged(same: Iterable[Path], convention: Convention) -> Iterator[File]:
-    """The files of one name, of which the first, the most specific, is the one."""
+def _judged(same: Iterable[Path], convention: Convention, bad: Mapping[Path, str]) -> Iterator[File]:
+    """The files of one name, of which the first, the most specific, is the one. One that is not used hides the others all the
+    same: it may have been there to do that.
+    """
     first, *others = same
-    yield _read(first, convention)
+    why = bad.get(first.parent)
+    yield _read(first, convention) if why is None else File(first, Fate.SKIPPED, why)
     for other in others:
         yield File(other, Fate.HIDDEN, f"hidden by {shown(first)}")
 

@@ -40,6 +40,8 @@ class Patience(NamedTuple):
     steady: float = 10.0
     #: Between attempts, at the most.
     again: float = 60.0
+    #: Between two looks at the directories of descriptions.
+    read_every: float = 5.0
 
 
 PATIENCE: Final = Patience()

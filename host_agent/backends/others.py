@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from host_agent.backends.asking import Answers
 from host_agent.backends.choice import by_channel
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from host_agent.talk.timing import Timing
 
 log = logging.getLogger("pv-host-agent")
-
-#: Between two looks at the directories of descriptions.
-READ_EVERY_SECONDS: Final = 5.0
 
 
 class _Key(NamedTuple):
@@ -78,7 +75,7 @@ class Others:
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._read_at:
-            self._read_at = now + READ_EVERY_SECONDS
+            self._read_at = now + self._patience.read_every
             self._read()
         owners: dict[Path, list[Endpoint]] = defaultdict(list)
         for endpoint in self._all():

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from host_agent.documents.yaml_values import Parsed
     from host_agent.etcd.client import Etcd
 
-#: Where a host's fleet file is, for verbs that are not told.
-PLACE: Final = Path("/etc/pv-host-agent/fleet.yaml")
 #: A lease outlives a restart of this service and of an etcd member; a host that died is missed for as long.
 LEASE_SECONDS: Final = 15
 _MAX_SECRET_BYTES: Final = 64 * 1024

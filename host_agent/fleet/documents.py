@@ -101,11 +101,26 @@ class Documents:
 
     def wanted(self, vm: str) -> Wanted:
         """What the VM should become; raise `BadFile`, which names the key in etcd that is at fault."""
-        path = self._path(f"{DOCUMENTS}/{vm}")
         own = self._own(vm)
         self._below[vm] = names(own)
-        layers = [layer for layer in map(self._layer, names(own)) if layer is not None]
-        return wanted(Stack((*layers, own.layer)).document(), path, vm)
+        return wanted(self.stack(own).document(), self._path(f"{DOCUMENTS}/{vm}"), vm)
+
+    def stack(self, own: Own) -> Stack:
+        """*own* over what lies below it; raise `BadFile` where that is bad or missing."""
+        below = [layer for layer in map(self._layer, names(own)) if layer is not None]
+        return Stack((*below, own.layer))
+
+    def vms(self) -> list[str]:
+        """The names of all VMs that have documents."""
+        return [_vm(name) for name in self._texts if name.startswith(f"{DOCUMENTS}/")]
+
+    def problem(self, vm: str) -> str | None:
+        """What is wrong with the VM's document, if anything is."""
+        try:
+            self.wanted(vm)
+        except BadFile as exc:
+            return str(exc)
+        return None
 
     def _see_whose(self, vm: str) -> None:
         """One that cannot be read is still whose it was."""

@@ -44,6 +44,8 @@ VERBS: Final = {
     "backends": "show which programs serve other applications' channels, start and check one",
     "plug": "give a running VM a channel that it was created without",
     "unplug": "take a channel away from a running VM",
+    "fleet": "see, wait for and change the VMs of many dom0s that share an etcd",
+    "dm": "look after a VM's QEMU that runs in a stubdomain: its arguments, monitor, state and consoles",
     "migrate": "move the VM of a QEMU of one's own to another, or into a file, and say where it runs",
     "incoming": "have a QEMU of one's own take a VM in",
     "state": "carry what is on record of a VM to the host that the VM goes to",

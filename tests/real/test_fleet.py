@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fleet of dom0s as processes, with a real etcd: who provisions what, and what becomes of it when one of all these dies."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.host.fakes import FakeGuest
+from tests.real.fleet_stage import LONG, SHORT, Dom0, Vm, document, eventually
+from tests.real.real_etcd import Authority, RealEtcd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: So many VMs race for their owners.
+TWINS = 12
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[RealEtcd]:
+    with RealEtcd(tmp_path) as etcd:
+        yield etcd
+
+
+def host(tmp_path: Path, etcd: RealEtcd, name: str, lease: int = LONG) -> Dom0:
+    return Dom0(tmp_path, name, f"endpoints: [{etcd.endpoint}]\nlease: {lease}\n")
+
+
+def put(etcd: RealEtcd, name: str, hostname: str) -> None:
+    etcd.put(f"/pv-channel/documents/{name}", document(name, hostname))
+
+
+def test_a_document_in_etcd_becomes_a_guest_and_its_answer_is_there_for_all_with_tls_and_a_password(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("dom0-a")
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("the right one\n")
+    with RealEtcd(tmp_path, authority) as etcd, Vm("web1") as vm:
+        etcd.demand_passwords("dom0-a", "the right one")
+        lines = (
+            f"endpoints: ['{etcd.endpoint}']\nca: {authority.ca}\ncert: {certificate}\nkey: {key}\nuser: dom0-a\n"
+            f"password-file: {password}\nlease: {LONG}\n"
+        )
+        etcd.put("/pv-channel/defaults", "timezone: Europe/Vienna\n")
+        put(etcd, "web1", "web1")
+        with Dom0(tmp_path, "a", lines) as dom0:
+            vm.at(dom0)
+            eventually(lambda: vm.became == [(1, "web1")], lambda: dom0.text)
+            assert str(vm.guest.applied[0].timezone) == "Europe/Vienna"
+            put(etcd, "web1", "web2")
+            eventually(lambda: vm.became == [(1, "web1"), (2, "web2")], lambda: dom0.text)
+            waited = dom0.says("wait", "web1")
+            assert waited.returncode == 0, waited.stderr
+            etcd.put("/pv-channel/documents/web1", document("web1", "'web2; reboot'"))
+            eventually(lambda: dom0.vm("web1").get("document-error"), "the error")
+            assert "etcd:/pv-channel/documents/web1:2:17: local-hostname" in dom0.vm("web1")["document-error"]
+            waited = dom0.says("wait", "web1")
+            assert waited.returncode == 1
+            assert "local-hostname" in waited.stdout
+            assert vm.became == [(1, "web1"), (2, "web2")]
+            password.write_text("a wrong one\n")
+            refused = dom0.says("status")
+            assert refused.returncode == 1
+            assert "does not take the password of its user dom0-a" in refused.stderr
+            assert "wrong one" not in refused.stderr + dom0.text
+
+
+def test_of_two_dom0s_that_have_the_same_vms_only_one_provisions_each(tmp_path: Path, etcd: RealEtcd) -> None:
+    for number in range(TWINS):
+        put(etcd, f"vm{number}", f"web{number}")
+    originals = [Vm(f"vm{number}") for number in range(TWINS)]
+    clones = [Vm(vm.name, FakeGuest(key=vm.guest.key)) for vm in originals]
+    a, b = host(tmp_path, etcd, "a"), host(tmp_path, etcd, "b")
+    try:
+        for dom0, vms in ((a, originals), (b, clones)):
+            for vm in vms:
+                vm.at(dom0)
+        with a, b:
+            pairs = list(zip(originals, clones, strict=True))
+            eventually(lambda: all(one.became or other.became for one, other in pairs), lambda: a.text + b.text)
+            eventually(lambda: all(vm["standing"] == "ready" for vm in a.status()["vms"]), "every VM is told of")
+            put(etcd, "vm0", "another")
+            eventually(lambda: sum(len(vm.became) for vm in (originals[0], clones[0])) == 2, "the owner provisions on")
+            for one, other in pairs:
+                assert not (one.became and other.became), f"{one.name} was provisioned twice"
+            owners = {vm["vm"]: vm["dom0"] for vm in b.status()["vms"]}
+            assert owners == {one.name: "a" if one.became else "b" for one, _ in pairs}
+    finally:
+        for vm in (*originals, *clones):
+            vm.leave()
+
+
+def test_a_vm_that_migrates_is_known_where_it_comes_to_by_its_key_and_generation(tmp_path: Path, etcd: RealEtcd) -> None:
+    put(etcd, "web1", "web1")
+    a, b = host(tmp_path, etcd, "a"), host(tmp_path, etcd, "b")
+    with a, b, Vm("web1") as vm:
+        vm.at(a)
+        eventually(lambda: a.has("web1", verdict="ready"), lambda: a.text)
+        vm.at(b)
+        eventually(lambda: b.has("web1", verdict="ready"), lambda: b.text)
+        assert vm.became == [(1, "web1")]
+        assert b.vm("web1")["guest-key"] == a.vm("web1")["guest-key"] != ""
+        assert "met for the first time" not in b.text
+        put(etcd, "web1", "web2")
+        eventually(lambda: vm.became == [(1, "web1"), (2, "web2")], lambda: b.text)
+        eventually(lambda: etcd.value("/pv-channel/vms/web1").count('"generation-applied":2'), "b tells of it")
+        with Vm("web1", FakeGuest()) as impostor:
+            vm.leave()
+            impostor.at(a)
+            eventually(lambda: a.has("web1", state="key-changed"), lambda: a.text)
+            assert impostor.became == []
+            impostor.leave()
+        vm.at(b)
+        eventually(lambda: "generation 2 is in force already" in b.text or b.has("web1", generation_applied=2), lambda: b.text)
+
+
+def test_when_a_dom0_dies_its_vm_is_taken_over_where_it_runs_next_and_the_fleet_shows_both(
+    tmp_path: Path, etcd: RealEtcd
+) -> None:
+    put(etcd, "web1", "web1")
+    put(etcd, "web2", "web2")
+    a, b = host(tmp_path, etcd, "a", SHORT), host(tmp_path, etcd, "b", SHORT)
+    with a, b, Vm("web1") as vm, Vm("web2") as stays:
+        vm.at(a)
+        stays.at(a)
+        eventually(lambda: all(each["standing"] == "ready" for each in b.status()["vms"]), lambda: a.text)
+        a.kill()
+        vm.at(b)
+        put(etcd, "web1", "web1-at-b")
+        eventually(lambda: vm.became == [(1, "web1"), (2, "web1-at-b")], lambda: b.text)
+        assert b.says("wait", "web1").returncode == 0
+        seen = {each["vm"]: each for each in b.status()["vms"]}
+        assert (seen["web1"]["dom0"], seen["web1"]["live"], seen["web2"]["live"]) == ("b", True, False)
+        assert seen["web2"]["why"] == "no dom0 serves it now; it was ready at dom0 a"
+        assert [dom0["dom0"] for dom0 in b.status()["dom0s"]] == ["b"]
+        assert stays.became == [(1, "web2")]
+
+
+def test_a_dom0_that_hung_until_its_lease_was_over_sends_nothing_to_a_vm_that_is_anothers(tmp_path: Path, etcd: RealEtcd) -> None:
+    put(etcd, "web1", "web1")
+    a, b = host(tmp_path, etcd, "a", SHORT), host(tmp_path, etcd, "b", SHORT)
+    with a, b, Vm("web1") as vm, Vm("web1", FakeGuest(key=vm.guest.key)) as clone:
+        vm.at(a)
+        eventually(lambda: a.has("web1", verdict="ready"), lambda: a.text)
+        a.freeze()
+        clone.guest.hello = vm.guest.hello
+        clone.at(b)
+        eventually(lambda: b.has("web1", verdict="ready"), lambda: b.text)
+        put(etcd, "web1", "web2")
+        eventually(lambda: clone.became == [(2, "web2")], lambda: b.text)
+        a.thaw()
+        eventually(lambda: "dom0 b provisions it" in a.text, lambda: a.text)
+        put(etcd, "web1", "web3")
+        eventually(lambda: clone.became == [(2, "web2"), (3, "web3")], lambda: b.text)
+        assert vm.became == [(1, "web1")]
+
+
+def test_without_etcd_what_runs_goes_on_and_when_it_is_back_nothing_is_applied_twice(tmp_path: Path, etcd: RealEtcd) -> None:
+    put(etcd, "web1", "web1")
+    with host(tmp_path, etcd, "a", SHORT) as a, Vm("web1") as vm:
+        vm.at(a)
+        eventually(lambda: a.has("web1", verdict="ready"), lambda: a.text)
+        assert vm.qemu is not None
+        connected = vm.qemu.accepted
+        vm.leave()
+        put(etcd, "web1", "web2")
+        eventually(lambda: a.has("web1", verdict="waiting"), "it has taken up the document")
+        etcd.kill()
+        eventually(lambda: "etcd cannot be reached" in a.text, lambda: a.text)
+        time.sleep(SHORT)  # its lease is over by its own clock, whatever the load
+        vm.at(a)
+        eventually(lambda: "withheld" in a.vm("web1").get("detail", ""), lambda: a.text)
+        pinged = vm.guest.pinged
+        eventually(lambda: vm.guest.pinged > pinged, "it is asked whether it is there")
+        a.stop()
+        a.start()
+        eventually(lambda: len(vm.guest.opened) >= 3, lambda: a.text)
+        eventually(lambda: "withheld" in a.vm("web1").get("detail", ""), lambda: a.text)
+        assert vm.became == [(1, "web1")]
+        assert connected == 1
+        refused = a.says("status", "--timeout", "5")
+        assert refused.returncode == 1
+        assert "etcd" in refused.stderr
+        etcd.start()
+        eventually(lambda: vm.became == [(1, "web1"), (2, "web2")], lambda: a.text)
+        assert a.says("wait", "web1").returncode == 0
+        assert vm.became == [(1, "web1"), (2, "web2")]

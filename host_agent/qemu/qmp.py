@@ -120,9 +120,10 @@ class _Listener(EventListener):
 class Qmp:
     """A monitor that has greeted; `connect` makes it."""
 
-    def __init__(self, client: QMPClient, path: Path, pid: int) -> None:
-        #: *pid* is who listens there: QEMU, or what stands between.
-        self._client, self.path, self.pid = client, path, pid
+    def __init__(self, client: QMPClient, path: Path, end: socket.socket) -> None:
+        self._client, self.path, self._end = client, path, end
+        #: Who listens there: QEMU, or what stands between.
+        self.pid = _listener(end)
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -163,6 +164,14 @@ class Qmp:
         while self._client.runstate is Runstate.RUNNING:
             await self._client.runstate_changed()
 
+    async def hang_up(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Ask nothing any more, and read on until the other end has closed, for at most *seconds*: no word is left unread."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.ended()
+
     def lost(self, when: str) -> QmpTrouble:
         """QEMU, or what stands between, has hung up."""
         return QmpTrouble(f"{shown(self.path)}: QEMU closed the connection {when}: it has ended, or crashed; see its log")
@@ -184,7 +193,7 @@ async def connect(path: Path, seconds: float = CONNECT_SECONDS, *, lock: Path | 
         client.events.event_filter = lambda _: False  # its default listener would keep them all
         await _greeted(client, end, path, until, seconds)
         stack.push_async_callback(_disconnected, client, end)
-        yield Qmp(client, path, _listener(end))
+        yield Qmp(client, path, end)
 
 
 def _listener(end: socket.socket) -> int:

@@ -72,9 +72,9 @@ async def find(meant: Meant, paths: Sequence[Path]) -> Pair:
     if not chosen:
         raise HostError(
             f"no running domain is {shown(target)}'s stubdomain: its device model runs in dom0, or it has none;"
-            " cure: --stubdomain says which domain is to be"
+            " cure: --stubdom says which domain is to be"
         )
-    raise HostError(f"{shown(target)} has several stubdomains: {', '.join(map(shown, chosen[:4]))}; say which: --stubdomain")
+    raise HostError(f"{shown(target)} has several stubdomains: {', '.join(map(shown, chosen[:4]))}; say which: --stubdom")
 
 
 def domain(words: str, everything: Sequence[Domain]) -> Domain:
@@ -85,7 +85,7 @@ def domain(words: str, everything: Sequence[Domain]) -> Domain:
 
 def _by_stubdomain(words: str | None, everything: Sequence[Domain]) -> Pair:
     if words is None:
-        raise HostError("nothing says which VM is meant; name the VM, or its domain: --target, or its stubdomain: --stubdomain")
+        raise HostError("nothing says which VM is meant; name the VM, or its domain: --target, or its stubdomain: --stubdom")
     stubdomain = domain(words, everything)
     target = next((each for each in everything if each.domid == stubdomain.target), None)
     if target is None:

@@ -34,6 +34,7 @@ NEEDY = {
     "backends": [],
     "plug": ["web1", "--name", "org.example.more.1"],
     "unplug": ["web1", "org.example.more.1"],
+    "dm": ["wait", "web1"],
     "migrate": ["--qmp", "NOWHERE", "--to", "unix:/x"],
     "incoming": ["--qmp", "NOWHERE", "--from", "unix:/x"],
     "state": ["save", "web1", "-"],
@@ -51,7 +52,7 @@ NEEDS_NOTHING = {"schema"}
 REPORTS = {"backends", "check", "doctor"}
 #: These wait for what is missing, until their time is over: it may be about to come.
 PATIENT = {"wait", "watch"}
-WITHOUT_STATE = {"backends", "check", "channels", "convert", "incoming", "install", "migrate", "plug", "schema", "unplug"}
+WITHOUT_STATE = {"backends", "check", "channels", "convert", "dm", "incoming", "install", "migrate", "plug", "schema", "unplug"}
 
 
 def parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

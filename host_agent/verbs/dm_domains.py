@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a `pv-host-agent dm` verb is told which VM is meant, by the VM or by its stubdomain and target, and whom it asks then."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import AsyncIterator
+
+    from host_agent.qemu.hotplug_session import Places
+    from host_agent.stubdom.pair import Meant, Pair
+    from host_agent.xenstore.client import Client
+
+_VM = "the VM's name, uuid or domid; left out where --stubdom or --target says which"
+
+
+def describe(verb: ArgumentParser, *more: str) -> None:
+    """``VM``, or ``--stubdom`` and ``--target``; and what has to be said besides, as *more* calls it."""
+    wanted = " ".join(more)
+    also = f"; then {wanted}" if more and not wanted.startswith("[--") else ""
+    verb.add_argument("words", nargs="*", metavar="VM", help=f"{_VM}{also}")
+    verb.usage = f"{verb.prog} [OPTIONS] [VM] {wanted}".rstrip()
+    who = "name, uuid or domid"
+    verb.add_argument("--stubdom", metavar="S", help=f"the stubdomain, by its {who} (default: the one that the VM has)")
+    verb.add_argument("--target", metavar="T", help=f"the VM whose QEMU runs there, by its {who} (default: what xenstore says)")
+    verb.set_defaults(wrong_usage=verb.error)
+
+
+def words(arguments: Namespace, least: int = 0, most: int | None = None) -> list[str]:
+    """What was said besides the VM, from *least* to *most* words; a wrong usage ends the program with 2."""
+    rest = list(arguments.words[0 if _by_option(arguments) else 1 :])
+    if not _by_option(arguments) and not arguments.words:
+        arguments.wrong_usage("nothing says which VM is meant: name it, or say --stubdom or --target")
+    if not least <= len(rest) <= (least if most is None else most):
+        too = "something is missing after the VM" if len(rest) < least else f"too much was said: {rest[-1]}"
+        arguments.wrong_usage(too)
+    return rest
+
+
+def meant(arguments: Namespace) -> Meant:
+    """Which VM."""
+    from host_agent.stubdom.pair import Meant
+
+    vm = None if _by_option(arguments) or not arguments.words else arguments.words[0]
+    return Meant(vm, arguments.stubdom, arguments.target)
+
+
+@asynccontextmanager
+async def found(arguments: Namespace) -> AsyncIterator[tuple[Client, Places, Pair]]:
+    """Xenstore, where Xen's daemons have their files, and the two domains; raise `HostError`."""
+    from host_agent.qemu.hotplug_session import Places
+    from host_agent.stubdom.pair import find
+    from host_agent.xenstore.client import Client
+
+    places = Places.usual()
+    pair = await find(meant(arguments), places.xenstored)
+    async with await Client.connect(places.xenstored) as store:
+        yield store, places, pair
+
+
+def tell(sentence: str) -> None:
+    """To whoever waits."""
+    print(f"pv-host-agent: {sentence}", file=sys.stderr, flush=True)
+
+
+def _by_option(arguments: Namespace) -> bool:
+    return arguments.stubdom is not None or arguments.target is not None

@@ -44,7 +44,8 @@ class Device:
         self._events: dict[int, int] = {}
         self._enabled = False
         self._acked = 0
-        self.features = 0
+        #: What the front-end has taken of the features, and how many bytes the guest got.
+        self.features = self.served = 0
         self._answers: dict[int, Callable[[Message], bytes | None]] = {
             Request.GET_FEATURES: lambda _: messages.encode_number(FEATURES),
             Request.SET_FEATURES: self._set_features,
@@ -171,9 +172,13 @@ class Device:
         if not self._enabled or Request.SET_VRING_KICK not in self._events:
             return
         call = self._events.get(Request.SET_VRING_CALL)
-        if self._queue.serve(self._content) and call is not None:
+        if self._queue.serve(self._some) and call is not None:
             with suppress(BlockingIOError):  # it has been told as often as can be
                 os.write(call, _EVENT)
+
+    def _some(self, size: int) -> bytes:
+        self.served += size
+        return self._content(size)
 
     def _let_go(self, request: int) -> None:
         event = self._events.pop(request, None)

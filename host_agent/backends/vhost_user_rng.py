@@ -73,15 +73,20 @@ def _serve(where: Path | Given) -> None:
         with where.end:
             _serve_all(where.end)
     else:
-        with where.end:
-            _say(Device(where.end, os.urandom).serve())
+        _serve_one(where.end)
 
 
 def _serve_all(listener: socket.socket) -> None:
     while True:
-        end, _ = listener.accept()
-        with end:
-            _say(Device(end, os.urandom).serve())
+        _serve_one(listener.accept()[0])
+
+
+def _serve_one(end: socket.socket) -> None:
+    """One front-end, until it leaves; say what it took and why it ended."""
+    with end:
+        device = Device(end, os.urandom)
+        why = device.serve()
+    print(f"{NAME}: {why}; features {device.features:#x}, {device.served} bytes", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -110,10 +115,6 @@ def _remove_dead(path: Path) -> None:
             end.connect(os.fspath(path))
         except ConnectionRefusedError:
             path.unlink()
-
-
-def _say(why: str) -> None:
-    print(f"{NAME}: {why}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

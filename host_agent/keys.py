@@ -1,32 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's own key, an authority's key, and the certificate that joins them: made, read and kept in private files."""
+"""This host's key and the certificate for it, in one private file, so that both are another's at once or not at all."""
 
 from __future__ import annotations
 
 import platform
-from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from host_agent.authorities import key_lines
+from host_agent.authorities.authority import CERTIFICATE_TYPE, certificate_line
 from host_agent.errors import BadFile, shown
-from host_agent.files import PUBLIC_FILE, private_directory, read_private, write_whole
-from pv_channel.errors import LocalError, PvChannelError
+from host_agent.files import private_directory, read_private, write_whole
+from pv_channel.errors import PvChannelError
 from pv_channel.noise import KeyPair
-from pv_channel.text import printable
-from pv_channel.trust import AUTHORITY_TYPE, HOST_KEY_TYPE, KEY_BYTES, Certificate, fingerprint, format_key, parse_trusted, sign
+from pv_channel.trust import KEY_BYTES, Certificate, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: What a file of ours starts with, so that no key is taken for another kind.
+#: What the file starts with, so that no key is taken for another kind.
 HOST_PRIVATE_TYPE: Final = "pv-host-x25519-private"
-AUTHORITY_PRIVATE_TYPE: Final = "pv-authority-ed25519-private"
-CERTIFICATE_TYPE: Final = "pv-host-certificate"
-
 HOST_KEY_NAME: Final = "host.key"
-AUTHORITY_NAME: Final = "authority.key"
-#: A type, 32 bytes or a certificate as base64, and a comment.
-_MAX_FILE_BYTES: Final = 2048
 
 
 class Identity(NamedTuple):
@@ -45,20 +39,40 @@ class Identity(NamedTuple):
         return (self.key.public, self.certificate) == (other.key.public, other.certificate)
 
 
-def beside(path: Path, suffix: str) -> Path:
-    """The file that belongs to the key file *path*: its public half or its certificate."""
-    return path.with_suffix(suffix)
+def read_identity(path: Path) -> Identity | None:
+    """The key in the file *path* and its certificate, None without the file; raise `BadFile` for one that cannot be it."""
+    try:
+        lines = read_private(path, 2 * key_lines.MAX_BYTES).splitlines(keepends=True)
+    except FileNotFoundError:
+        return None
+    key = KeyPair.from_private(key_lines.decoded(path, lines[0] if lines else b"", HOST_PRIVATE_TYPE, KEY_BYTES))
+    rest = b"".join(lines[1:])
+    return Identity(key, certificate_for(key.public, rest, path) if rest.strip() else None)
+
+
+def write_identity(path: Path, identity: Identity, comment: str, *, replace: bool) -> None:
+    """Give the file *path* the *identity*, whole or not at all; raise `FileExistsError` for one that *replace* spares."""
+    content = key_lines.line(HOST_PRIVATE_TYPE, identity.key.private_bytes(), comment)
+    if identity.certificate is not None:
+        content += certificate_line(identity.certificate)
+    write_whole(path, content, replace=replace)
+
+
+def certificate_for(host_key: bytes, data: bytes, path: Path) -> Certificate:
+    """The certificate in the line *data* from the file *path*; raise `BadFile` where it is none for *host_key*."""
+    try:
+        certificate = Certificate.decode(host_key, key_lines.decoded(path, data, CERTIFICATE_TYPE))
+        certificate.verify()
+    except PvChannelError as exc:
+        raise BadFile(
+            f"{shown(path)}: not a certificate of the host key {fingerprint(host_key)} ({exc}); cure: pv-host-agent keys request"
+        ) from None
+    return certificate
 
 
 def load(directory: Path) -> Identity | None:
-    """This host's identity as it is kept in *directory*, None without one; raise `BadFile` for files that cannot be it."""
-    path = directory / HOST_KEY_NAME
-    try:
-        key = KeyPair.from_private(_secret(path, HOST_PRIVATE_TYPE))
-    except FileNotFoundError:
-        return None
-    certificate = _certificate(beside(path, ".cert"), key.public)
-    return Identity(key, certificate)
+    """This host's identity as it is kept in *directory*, None without one; raise `BadFile` for a file that cannot be it."""
+    return read_identity(directory / HOST_KEY_NAME)
 
 
 def load_or_create(directory: Path, comment: str) -> tuple[Identity, bool]:
@@ -78,22 +92,9 @@ def load_or_create(directory: Path, comment: str) -> tuple[Identity, bool]:
 def create_host_key(directory: Path, comment: str, *, replace: bool) -> KeyPair:
     """Make this host's key in *directory*; an old certificate goes. Raise `FileExistsError` for a key that *replace* spares."""
     private_directory(directory)
-    path, key = directory / HOST_KEY_NAME, KeyPair.generate()
-    write_whole(path, _line(HOST_PRIVATE_TYPE, key.private_bytes(), comment), replace=replace)
-    beside(path, ".cert").unlink(missing_ok=True)
-    write_whole(beside(path, ".pub"), (format_key(HOST_KEY_TYPE, key.public, comment) + "\n").encode("ascii"), PUBLIC_FILE)
+    key = KeyPair.generate()
+    write_identity(directory / HOST_KEY_NAME, Identity(key), comment, replace=replace)
     return key
-
-
-def create_authority(path: Path, comment: str) -> bytes:
-    """Make an authority's key file and its ``.pub``; return the public half. Raise `FileExistsError` where there is one."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes_raw()
-    write_whole(path, _line(AUTHORITY_PRIVATE_TYPE, key.private_bytes_raw(), comment), replace=False)
-    write_whole(beside(path, ".pub"), (format_key(AUTHORITY_TYPE, public, comment) + "\n").encode("ascii"), PUBLIC_FILE)
-    return public
 
 
 def identify(state: Path, tell: Callable[[str], None]) -> Identity:
@@ -107,22 +108,6 @@ def identify(state: Path, tell: Callable[[str], None]) -> Identity:
     return identity
 
 
-def sign_host_key(authority: Path, public: Path, *, label: str, issued: int) -> tuple[Path, Certificate]:
-    """Sign the host key in the file *public* and put the certificate beside it; raise `BadFile` for what cannot be signed."""
-    try:
-        private = _secret(authority, AUTHORITY_PRIVATE_TYPE)
-    except FileNotFoundError:
-        raise BadFile(f"{shown(authority)}: no such file; cure: pv-host-agent keys authority FILE") from None
-    host_key = _host_public(public)
-    try:
-        certificate = sign(private, host_key, issued=issued, label=label)
-    except LocalError as exc:
-        raise BadFile(f"--label: {exc}") from None
-    path = beside(public, ".cert")
-    write_whole(path, _line(CERTIFICATE_TYPE, certificate.encode(), label), PUBLIC_FILE)
-    return path, certificate
-
-
 def existing(directory: Path) -> Identity:
     """This host's identity, which has been made; raise `BadFile` where it cannot be read, or is gone."""
     try:
@@ -132,53 +117,3 @@ def existing(directory: Path) -> Identity:
     if identity is None:
         raise BadFile(f"{shown(directory / HOST_KEY_NAME)}: was there and is gone; is something else using this directory?")
     return identity
-
-
-def _line(kind: str, data: bytes, comment: str) -> bytes:
-    text = f"{kind} {b2a_base64(data, newline=False).decode('ascii')} {printable(comment)}".rstrip()
-    return text.encode("ascii") + b"\n"
-
-
-def _secret(path: Path, kind: str) -> bytes:
-    return _decoded(path, read_private(path, _MAX_FILE_BYTES), kind, KEY_BYTES)
-
-
-def _decoded(path: Path, data: bytes, kind: str, length: int | None) -> bytes:
-    """What the one line in *data* holds; the message of the `BadFile` otherwise quotes nothing of it."""
-    fields = data.split(maxsplit=2)
-    try:
-        if fields[0] != kind.encode("ascii"):
-            raise ValueError
-        value = a2b_base64(fields[1], strict_mode=True)
-        if length is not None and len(value) != length:
-            raise ValueError
-    except (IndexError, ValueError):
-        raise BadFile(f"{shown(path)}: expected one line '{kind} BASE64'; is it damaged, or another kind of file?") from None
-    return value
-
-
-def _certificate(path: Path, host_key: bytes) -> Certificate | None:
-    try:
-        data = path.read_bytes()[:_MAX_FILE_BYTES]
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise BadFile(f"{shown(path)}: {exc.strerror}") from None
-    try:
-        certificate = Certificate.decode(host_key, _decoded(path, data, CERTIFICATE_TYPE, None))
-        certificate.verify()
-    except PvChannelError as exc:
-        raise BadFile(
-            f"{shown(path)}: not a certificate of the host key beside it ({exc}); cure: keys sign again, or remove it"
-        ) from None
-    return certificate
-
-
-def _host_public(path: Path) -> bytes:
-    try:
-        keys = parse_trusted(path.read_text("ascii")).host_keys
-    except (OSError, UnicodeDecodeError, LocalError) as exc:
-        raise BadFile(f"{shown(path)}: {printable(exc, 200)}; expected a host's public key, as 'keys show' prints it") from None
-    if len(keys) != 1:
-        raise BadFile(f"{shown(path)}: expected one line '{HOST_KEY_TYPE} BASE64', found {len(keys)}")
-    return next(iter(keys))

@@ -88,12 +88,12 @@ class HostTrust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         share_defaults(self)
         for revoked in self.revoked:
             matching(revoked, FINGERPRINT, "a fingerprint like SHA256:e3b0c442-98fc1c14-9afbf4c8-996fb924-27ae41e4")
-        for name, key in self.keys():
+        for name, key in self.believed():
             matching(name, _NAME, "a name of at most 64 letters, digits, '.', '_' and '-'")
             if fingerprint(key.raw) in self.revoked:
                 raise ValueError(f"'revoked' has the key of '{name}', which shall be believed; take one of the two away")
 
-    def keys(self) -> Iterator[tuple[str, AuthorityKey | HostKey]]:
+    def believed(self) -> Iterator[tuple[str, AuthorityKey | HostKey]]:
         """All that shall be believed, with their names."""
         for named in (self.authorities, self.hosts):
             if named is not msgspec.UNSET:

@@ -192,5 +192,6 @@ def parse_trusted(text: str) -> Trust:
                 pinned[kind].add(parse_key(kind, line))
         except (KeyError, ValueError):
             expected = f"'{HOST_KEY_TYPE} BASE64', '{AUTHORITY_TYPE} BASE64' or '{REVOKED_TYPE} FINGERPRINT'"
-            raise LocalError(f"line {number}: expected {expected}, got '{printable(line, 60)}'") from None
+            begins = printable(kind, 40)  # and what follows is not quoted: it may be a private key
+            raise LocalError(f"line {number}: expected {expected}, got a line that begins '{begins}'") from None
     return Trust(frozenset(pinned[HOST_KEY_TYPE]), frozenset(pinned[AUTHORITY_TYPE]), frozenset(revoked))

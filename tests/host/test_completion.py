@@ -59,7 +59,7 @@ def completed(place: Path, line: str) -> list[str]:
     ("line", "offered"),
     [
         ("pv-host-agent known", ["known-hosts"]),
-        ("pv-host-agent keys ", "authority init install request revoke rotate show sign trust".split()),
+        ("pv-host-agent keys ", ["authority", "init", "install", "request", "revoke", "rotate", "show", "sign", "trust"]),
         ("pv-host-agent keys sign doc", ["document.yaml", "documents"]),
         ("pv-host-agent timeline --r", ["--run", "--runs"]),
         ("pv-host-agent timeline w", ["web1", "web2"]),

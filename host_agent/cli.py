@@ -37,7 +37,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     verb, module = argparse.ArgumentParser(prog=f"pv-host-agent {name}", description=_sentence(VERBS[name])), load(name)
     module.describe(verb)
     alone: str = getattr(module, "ALONE", "")
-    mine, after = [alone] if alone in words else list(words[1:]), []
+    mine, after = [alone] if alone and alone in words else list(words[1:]), []
     if getattr(module, "AFTER", False) and "--" in mine:
         end = mine.index("--")
         mine, after = mine[:end], mine[end + 1 :]

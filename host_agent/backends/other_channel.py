@@ -117,10 +117,10 @@ class OtherChannel:
         words = Words(lambda line: self._teller.tell(logging.INFO, self._of_it(f"{shown(description.binary)} says: {line}")))
         try:
             program = self._start(description, where, words)
-            level = logging.INFO if self._is_news else logging.DEBUG
-            self._tell(level, f"{shown(description.binary)} serves it (pid {program.pid})", Happening.PROGRAM_STARTED)
             self._is_served = True
             try:
+                level = logging.INFO if self._is_news else logging.DEBUG
+                self._tell(level, f"{shown(description.binary)} serves it (pid {program.pid})", Happening.PROGRAM_STARTED)
                 why = await self._attend(program, description)
             finally:
                 self._is_served = False

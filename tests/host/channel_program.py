@@ -83,6 +83,15 @@ def starts(program: Path) -> list[dict[str, Any]]:
         return []
 
 
-def is_alive(pid: int) -> bool:
-    """Whether the process is there, a zombie included."""
-    return os.path.exists(f"/proc/{pid}")  # noqa: PTH110 -- as short as it is
+def is_over(pid: int) -> bool:
+    """Whether the process has ended; its parent, which for an orphan is the machine's first process, may not have heard of it."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 -- as short as it is
+            return file.read().rpartition(")")[2].split()[0] in ("Z", "X")
+    except OSError:
+        return True
+
+
+def is_no_more(pid: int) -> bool:
+    """Whether it has ended, and no zombie of it is left."""
+    return not os.path.exists(f"/proc/{pid}")  # noqa: PTH110 -- as short as it is

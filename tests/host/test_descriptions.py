@@ -205,7 +205,7 @@ def test_the_more_specific_directorys_file_takes_effect(tree: list[Path]) -> Non
         put(directory, "50-x.json", GOOD | {"binary": f"/{directory.name}"})
     found = look(tree, CHANNELS)
     assert [str(each.binary) for each in found.descriptions] == ["/home"]
-    assert [(where, fate) for where, _, fate in fates(found)] == [("home", Fate.TAKEN), ("etc", Fate.HIDDEN), ("usr", Fate.HIDDEN)]
+    assert [(where, f) for where, _, f in fates(found)] == [("home", Fate.TAKEN), ("etc", Fate.HIDDEN), ("usr", Fate.HIDDEN)]
     assert found.files[1].why == f"hidden by {tree[2]}/50-x.json"
 
 

@@ -15,7 +15,7 @@ from host_agent.qemu.hotplug_choice import IDS, IDS_IN_STUBDOMAIN, check_name, c
 from host_agent.qemu.hotplug_closing import take_away
 from host_agent.qemu.hotplug_nodes import NewConsole, Place
 from host_agent.qemu.hotplug_session import opened
-from host_agent.qemu.hotplug_states import INITIALISING, States, wait_for
+from host_agent.qemu.hotplug_states import CONNECTED, INITIALISED, INITIALISING, States, wait_for
 from host_agent.qemu.qmp import QmpTrouble
 from host_agent.qemu.running_vm import shown as shown_domain
 from host_agent.qemu.steps import TakenBack, take
@@ -193,22 +193,32 @@ class _Nodes:
 
 
 class _Handshake:
-    """Both drivers taking the console up."""
+    """Both drivers taking the console up, the guest's first."""
 
     def __init__(self, making: _Making, tell: Callable[[str], None]) -> None:
         self._making, self._store, self._tell = making, making.session.store, tell
 
     async def do(self) -> None:
         wanted, place = self._making.wanted, self._making.console.place
-        now = await wait_for(self._store, place, lambda now: now.backend != INITIALISING, wanted.taken_seconds, self._patience)
+        now = await self._wait(lambda now: now.frontend in (INITIALISED, CONNECTED), wanted.seconds)
+        if now.frontend not in (INITIALISED, CONNECTED):
+            raise self._not_by_the_guest(now)
+        await hotplug_nodes.offer_to_qemu(self._store, place)
+        now = await self._wait(lambda now: now.backend != INITIALISING, wanted.taken_seconds)
         if now.backend == INITIALISING:
             raise NotTakenUp(f"QEMU does not take up console {place.id}: this id may be spoilt, and QEMU's log says why")
-        now = await wait_for(self._store, place, _is_connected, wanted.seconds, self._patience)
+        now = await self._wait(_is_connected, wanted.seconds)
         if not now.connected:
-            raise HostError(
-                f"the guest did not take up console {place.id} within {wanted.seconds:g} s ({now}): it is paused, or still"
-                " booting, or its kernel lacks 'hvc/xen: fix event channel handling for secondary consoles'"
-            )
+            raise self._not_by_the_guest(now)
+
+    def _not_by_the_guest(self, now: States) -> HostError:
+        return HostError(
+            f"the guest did not take up console {self._making.console.place.id} within {self._making.wanted.seconds:g} s ({now}):"
+            " it is paused, or still booting, or its kernel lacks 'hvc/xen: fix event channel handling for secondary consoles'"
+        )
+
+    async def _wait(self, true: Callable[[States], bool], seconds: float) -> States:
+        return await wait_for(self._store, self._making.console.place, true, seconds, self._patience)
 
     async def undo(self) -> None:
         """What it waited for goes with the nodes."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import HostError
 from host_agent.qemu import hotplug_nodes as nodes
-from host_agent.qemu.hotplug_states import CLOSED, CLOSING, CONNECTED, INITIALISING, states, wait_for
+from host_agent.qemu.hotplug_states import CLOSED, CLOSING, CONNECTED, INITIALISING, UNKNOWN, states, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ async def force_closed(store: Client, place: Place) -> None:
 
 async def take_away(store: Client, place: Place) -> None:
     """Undo a console that was just made: ask both drivers, insist where one does not answer, remove the nodes."""
-    if (await states(store, place)).backend != INITIALISING:  # which QEMU knows nothing of
+    if (await states(store, place)).backend not in (UNKNOWN, INITIALISING):  # of which QEMU knows nothing
         await nodes.begin_closing(store, place)
         now = await wait_for(store, place, closed, _QEMU_SECONDS, lambda _: None)
         if not closed(now):

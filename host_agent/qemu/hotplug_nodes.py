@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 #: LIBXL_XENCONSOLE_LIMIT and LIBXL_XENCONSOLE_PROTOCOL.
 _LIMIT: Final = "1048576"
 _PROTOCOL: Final = "vt100"
-#: XenbusStateInitialising, XenbusStateClosing, XenbusStateClosed.
+#: XenbusStateUnknown, XenbusStateInitialising, XenbusStateClosing, XenbusStateClosed.
+_UNKNOWN: Final = "0"
 _INITIALISING: Final = "1"
 _CLOSING: Final = "5"
 _CLOSED: Final = "6"
@@ -67,7 +68,11 @@ class NewConsole(NamedTuple):
 
 
 async def write(store: Client, console: NewConsole) -> None:
-    """Have all nodes of *console* be there at once; raise `HostError`, with nothing written."""
+    """Have all nodes of *console* be there at once, for the guest to take it up; raise `HostError`, with nothing written.
+
+    QEMU does nothing about it before `offer_to_qemu`. For as long as QEMU 7.2 waits for a guest it keeps another descriptor of
+    /dev/xen/gntdev with every node that changes, until it ends: so the guest, which does not wait for QEMU, goes first.
+    """
     place = console.place
 
     async def all_of_it(nodes: Nodes) -> None:
@@ -81,12 +86,17 @@ async def write(store: Client, console: NewConsole) -> None:
         await _values(nodes, place.frontend, _guest_may_read(console), qemus)
         ours = _backend(console)
         await _directory(nodes, place.backend, qemus)
-        await _values(nodes, place.backend, ours, qemus)
+        await _values(nodes, place.backend, ours | {"state": _UNKNOWN}, qemus)
         notes = ours | {"backend": place.backend}
         await _directory(nodes, place.libxl, _owned(0))
         await _values(nodes, place.libxl, notes, _owned(0))
 
     await _in_one_go(store, all_of_it)
+
+
+async def offer_to_qemu(store: Client, place: Place) -> None:
+    """Have QEMU take the console up; raise `HostError`."""
+    await store.write(f"{place.backend}/state", _INITIALISING.encode("ascii"))
 
 
 async def begin_closing(store: Client, place: Place) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from host_agent.xenstore.client import Client
 
 #: XenbusState (xen/include/public/io/xenbus.h).
-INITIALISING, CONNECTED, CLOSING, CLOSED = "1", "4", "5", "6"
+UNKNOWN, INITIALISING, INITIALISED, CONNECTED, CLOSING, CLOSED = "0", "1", "3", "4", "5", "6"
 #: A wait that lasts so long is told.
 _PATIENCE_SECONDS: Final = 2.0
 

@@ -2,7 +2,8 @@
 """A domain's QEMU and guest for hot-plug: character devices by QMP, and both drivers of its consoles in a fake xenstored.
 
 It keeps the rules that were seen on QEMU 7.2 and 10: a console that is found without its character device is none and spoils
-the id (10), a device is busy until the guest has closed its console, and for ever where the nodes just went (7.2).
+the id (10), a device is busy until the guest has closed its console, and for ever where the nodes just went (7.2). QEMU looks at
+a console whose back end is in state 1, and not before; a guest begins as soon as its nodes are there.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class FakeConsoles(FakeMonitor):
             return self._write(f"{back}/state", "6")
         if states == ("2", "3"):
             return self._write(f"{back}/state", "4")
-        guests = {("2", "1"): "3", ("4", "3"): "4", ("5", "1"): "6", ("5", "4"): "6"}.get(states) if self.guest_answers else None
+        guests = {("0", "1"): "3", ("2", "1"): "3", ("4", "3"): "4", ("5", "1"): "6", ("5", "4"): "6"}.get(states) if self.guest_answers else None
         return guests is not None and self._write(f"{front}/state", guests)
 
     def _take(self, number: int, label: str) -> bool:

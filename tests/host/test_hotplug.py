@@ -137,18 +137,21 @@ def test_a_plugged_channel_is_what_libxl_would_have_made(host: Host) -> None:
     assert not host.locked()
 
 
-def test_qemus_end_is_there_before_qemu_sees_the_console_and_all_nodes_come_at_once(host: Host) -> None:
-    seen: list[tuple[str, bool]] = []
+def test_qemus_end_is_there_first_then_all_nodes_at_once_and_qemu_sees_them_when_the_guest_has_taken_them_up(host: Host) -> None:
+    front, back = f"/local/domain/{DOMID}/device/console/2", f"/local/domain/0/backend/console/{DOMID}/2"
+    seen: list[tuple[str, str, str]] = []
 
     def before(operation: int, path: str) -> None:
-        if operation in (END, WRITE):
-            there = f"/libxl/{DOMID}/device/console/2" in host.xen.snapshot()
-            seen.append((max(host.qemu.ours()), there))
+        if operation == END or (operation == WRITE and not path.startswith("/local/domain/0/backend/console/7/1/")):
+            nodes = host.xen.snapshot()
+            states = (nodes[f"{end}/state"][0] if f"{end}/state" in nodes else "" for end in (back, front))
+            seen.append((max(host.qemu.ours()), *states))
 
     host.xen.before = before
     host.plug()
-    assert {label for label, _ in seen} == {"libxl-channel2"}
-    assert not any(there for _, there in seen)
+    assert {label for label, *_ in seen} == {"libxl-channel2"}
+    assert {states for _, *states in map(list, seen[:-1]) for states in [tuple(states)]} == {("", "")}
+    assert seen[-1] == ("libxl-channel2", "0", "3")
 
 
 def test_discovery_finds_a_plugged_channel_as_any_other(host: Host) -> None:
@@ -520,8 +523,9 @@ def test_whoever_ends_it_half_way_leaves_nothing_behind(host: Host, number: sign
     async def ended() -> None:
         work = asyncio.create_task(plug(Wanted("web1", CHANNEL_NAME, host.path(), seconds=LONG), host.places, host.said.append))
         wanted = {"chardev-add": lambda: "chardev-add" in host.qemu.commands(), "handshake": is_waiting}[command]
-        while not wanted():
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(LONG):
+            while not wanted():
+                await asyncio.sleep(0.01)
         os.kill(os.getpid(), number)
         try:
             await work
@@ -530,7 +534,7 @@ def test_whoever_ends_it_half_way_leaves_nothing_behind(host: Host, number: sign
             raise
 
     def is_waiting() -> bool:
-        return host.xen.value(f"/local/domain/0/backend/console/{DOMID}/2/state") == "2"
+        return host.xen.value(f"/local/domain/0/backend/console/{DOMID}/2/state") == "0"
 
     async def cancelling() -> None:
         task = asyncio.current_task()

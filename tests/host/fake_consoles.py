@@ -130,7 +130,9 @@ class FakeConsoles(FakeMonitor):
             return self._write(f"{back}/state", "6")
         if states == ("2", "3"):
             return self._write(f"{back}/state", "4")
-        guests = {("0", "1"): "3", ("2", "1"): "3", ("4", "3"): "4", ("5", "1"): "6", ("5", "4"): "6"}.get(states) if self.guest_answers else None
+        if not self.guest_answers:
+            return False
+        guests = {("0", "1"): "3", ("2", "1"): "3", ("4", "3"): "4", ("5", "1"): "6", ("5", "4"): "6"}.get(states)
         return guests is not None and self._write(f"{front}/state", guests)
 
     def _take(self, number: int, label: str) -> bool:

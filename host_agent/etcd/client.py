@@ -44,8 +44,8 @@ class Heard(NamedTuple):
 class Etcd:
     """One cluster, asked over *gateway*, which it closes in the end."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, silence: float = SILENCE_SECONDS) -> None:
+        self._gateway, self._silence = gateway, silence
 
     async def close(self) -> None:
         """End every connection."""
@@ -108,7 +108,7 @@ class Etcd:
         Raise `Compacted` where etcd does not know all of that any more, `Away` for what trying again may help.
         """
         requests = (wire.watch_request(part, number + 1, revisions[number]) for number, part in enumerate(parts))
-        async with self._gateway.lines("/v3/watch", b"".join(requests), SILENCE_SECONDS) as lines:
+        async with self._gateway.lines("/v3/watch", b"".join(requests), self._silence) as lines:
             partial: dict[int, list[Event]] = {}
             async for line in lines:
                 if line.strip():

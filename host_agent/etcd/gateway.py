@@ -42,9 +42,14 @@ class Gateway:
     """The *endpoints* of one cluster, asked by HTTP, over *tls* where they are https. No proxy of the environment's is used."""
 
     def __init__(
-        self, endpoints: Sequence[str], tls: ssl.SSLContext | None = None, credentials: Credentials | None = None
+        self,
+        endpoints: Sequence[str],
+        tls: ssl.SSLContext | None = None,
+        credentials: Credentials | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._endpoints, self._tls, self._credentials = list(endpoints), tls, credentials
+        self._answer_seconds = answer_seconds
         self._turn = asyncio.Lock()
         self._token = ""
         self._http: httpx.AsyncClient | None = None
@@ -100,10 +105,10 @@ class Gateway:
         import httpx
 
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._open(endpoint, path, body, ANSWER_SECONDS, token) as response:
+            async with asyncio.timeout(self._answer_seconds), self._open(endpoint, path, body, token) as response:
                 return await _good(response, limit)
         except TimeoutError:
-            raise Away(f"no answer within {ANSWER_SECONDS:g} s") from None
+            raise Away(f"no answer within {self._answer_seconds:g} s") from None
         except (httpx.HTTPError, OSError) as exc:
             raise Away(_words(exc)) from None
 
@@ -113,9 +118,9 @@ class Gateway:
 
         endpoint = self._endpoints[0]
         try:
-            async with self._open(endpoint, path, body, silence, token) as response:
+            async with self._open(endpoint, path, body, token, silence) as response:
                 if response.status_code != _GOOD:
-                    async with asyncio.timeout(ANSWER_SECONDS):
+                    async with asyncio.timeout(self._answer_seconds):
                         await _good(response, MAX_ANSWER_BYTES)
                 yield _lines(response)
         except httpx.ReadTimeout:
@@ -125,11 +130,13 @@ class Gateway:
             raise Away(f"{endpoint}: {_words(exc)}") from None
 
     @asynccontextmanager
-    async def _open(self, endpoint: str, path: str, body: bytes, read: float, token: str) -> AsyncIterator[httpx.Response]:
+    async def _open(
+        self, endpoint: str, path: str, body: bytes, token: str, silence: float | None = None
+    ) -> AsyncIterator[httpx.Response]:
         import httpx
 
         headers = {"authorization": token} if token else {}
-        timeout = httpx.Timeout(ANSWER_SECONDS, connect=_CONNECT_SECONDS, read=read)
+        timeout = httpx.Timeout(self._answer_seconds, connect=_CONNECT_SECONDS, read=silence or self._answer_seconds)
         async with self._client().stream("POST", endpoint + path, content=body, headers=headers, timeout=timeout) as response:
             yield response
 

@@ -136,7 +136,7 @@ class Duties:
             return
         now = boottime()
         await _each(self._ownership.to_claim(now), self._claim)
-        await _each(self._ownership.to_release(now), self._release)
+        await _each(self._ownership.to_release(), self._release)
         await self._tell_news(now)
         await self._is_introduced(handed)
 
@@ -212,6 +212,7 @@ class Duties:
         try:
             for start in range(0, len(keys), _READ_AT_ONCE):
                 await _each(self._look(keys[start : start + _READ_AT_ONCE]), self._tell)
+                await asyncio.sleep(0)
         except EtcdError:
             self._dirty |= set(keys)
             raise

@@ -41,6 +41,7 @@ class Ownership:
 
     def __init__(self, held: Iterable[str], now: float) -> None:
         self._holds: dict[str, Hold] = {}
+        self._looked = now
         for key in held:
             hold = self._holds[key] = Hold(key)
             hold.known, hold.seen = True, now
@@ -51,6 +52,7 @@ class Ownership:
 
     def see(self, here: Mapping[str, str], now: float) -> list[str]:
         """These VMs are here, by their names; the keys of those that have been away for so long that they are forgotten."""
+        self._looked = now
         for key, name in here.items():
             hold = self._holds.get(key)
             if hold is None:
@@ -79,12 +81,12 @@ class Ownership:
         """Those that are here and not ours, and may be by now."""
         return [
             key for key, hold in self._holds.items()
-            if not hold.token and now >= hold.next_try and now - hold.seen < RELEASE_SECONDS
+            if not hold.token and now >= hold.next_try and self._looked - hold.seen < RELEASE_SECONDS
         ]  # fmt: skip
 
-    def to_release(self, now: float) -> list[str]:
-        """Those that are ours and not here."""
-        return [key for key, hold in self._holds.items() if hold.token and now - hold.seen >= RELEASE_SECONDS]
+    def to_release(self) -> list[str]:
+        """Those that are ours and not here, however long ago it was looked."""
+        return [key for key, hold in self._holds.items() if hold.token and self._looked - hold.seen >= RELEASE_SECONDS]
 
     def claimed(self, key: str, token: int, *, is_news: bool) -> None:
         """It is ours, and our ledger has what is known of it, which may have been news to it."""

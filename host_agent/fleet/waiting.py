@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from host_agent.views.waiting import Ending
 
 #: How often it is looked.
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 1.0
 
 
 async def wait(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put the agent in place on a dom0: its systemd unit and the directories that it reads and keeps."""
+"""Put the agent in place on a dom0: its unit, the directories that it reads and keeps, its backend program's description."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ SOCKETS: Final = "run/pv-channel"
 
 def install(root: Path, command: str | None = None) -> Iterator[str]:
     """Do it below *root*, saying each path that was made; raise `BadFile`. What is there already keeps its content."""
+    from host_agent.backends import our_description  # most verbs want a path's name of this file, and nothing more
+
     source = shared_files() / "systemd" / UNIT
+    description = our_description.text(our_description.program())
     try:
         unit = source.read_text("utf-8").replace(COMMAND_IN_UNIT, command or own_command())
         for directory in (Path(DOCUMENTS).parent, Path(DOCUMENTS), Path(GROUPS), Path(STATE), Path(SOCKETS)):
@@ -39,7 +42,12 @@ def install(root: Path, command: str | None = None) -> Iterator[str]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.mkdir(PRIVATE_DIRECTORY)
                 yield str(path)
-        for target, content in ((UNITS + UNIT, unit), (CATALOGS + CATALOG, (source.parent / CATALOG).read_text("utf-8"))):
+        files = (
+            (UNITS + UNIT, unit),
+            (CATALOGS + CATALOG, (source.parent / CATALOG).read_text("utf-8")),
+            (our_description.PLACE, description),
+        )
+        for target, content in files:
             path = root / target
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, content.encode(), PUBLIC_FILE)

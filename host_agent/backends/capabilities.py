@@ -53,6 +53,10 @@ class Capabilities(msgspec.Struct, frozen=True):
         return json.dumps({"type": self.type, "features": self.features}, indent=2)
 
 
+#: Our own program's: no type of QEMU's. Each feature is an option, or what systemd may do.
+OURS: Final = Capabilities("pv-channel", ["document", "no-ledger", "socket-activation"])
+
+
 def parse(data: bytes) -> Capabilities:
     """What *data*, a program's answer, says; raise `BadCapabilities` with what is wrong with it."""
     if len(data) > MAX_BYTES:

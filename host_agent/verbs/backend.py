@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_agent.backends.capabilities import FD, PRINT_CAPABILITIES, SOCKET_PATH, Capabilities
+from host_agent.backends.capabilities import FD, OURS, PRINT_CAPABILITIES, SOCKET_PATH
 from host_agent.verbs import options
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Where it is given nothing else counts, not even what cannot be parsed.
 ALONE: Final = PRINT_CAPABILITIES
-#: No type of QEMU's: our description is for directories of our own. Each feature is an option, or what systemd may do.
-CAPABILITIES: Final = Capabilities("pv-channel", ["document", "no-ledger", "socket-activation"])
 _MANNERS: Final = f"""
 It stays in the foreground, and ends at SIGTERM. What was asked for and cannot be done ends it at once, with a status that is not
 0 and a sentence on standard error. A socket that systemd passes is {FD}=3. A stream that is given as a descriptor is served to
@@ -60,7 +58,7 @@ def descriptor(text: str) -> int:
 def run(arguments: Namespace) -> int:
     """Until SIGTERM, or the end of the stream that was given."""
     if arguments.print_capabilities:
-        print(CAPABILITIES.text(), flush=True)
+        print(OURS.text(), flush=True)
         return 0
     import asyncio
 

@@ -31,6 +31,7 @@ NEEDY = {
     "reprovision": ["web1"],
     "timeline": ["web1"],
     "channels": [],
+    "backend": ["web1", "--documents", "NOWHERE", "--socket-path", "NOWHERE/vm1.sock"],
     "backends": [],
     "plug": ["web1", "--name", "org.example.more.1"],
     "unplug": ["web1", "org.example.more.1"],

@@ -38,13 +38,27 @@ def arguments(work: Path) -> list[str]:
     return ["-bios", str(firmware), "-qtest", f"unix:{work / 'qtest'},server=on,wait=off", "-qtest-log", "/dev/null"]
 
 
+def _connected(path: Path) -> socket.socket:
+    """A client of qtest, which comes up a moment after the monitor."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        end = socket.socket(socket.AF_UNIX)
+        end.settimeout(ANSWER_SECONDS)
+        try:
+            end.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            end.close()
+            assert time.monotonic() < deadline, f"nobody listens at {path}"
+            time.sleep(0.02)
+        else:
+            return end
+
+
 class DrivenGuest:
     """Its one virtio device, for a `with`."""
 
     def __init__(self, work: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(ANSWER_SECONDS)
-        self._socket.connect(str(work / "qtest"))
+        self._socket = _connected(work / "qtest")
         self._lines = self._socket.makefile("rb")
         self._offered = 0
 

@@ -49,8 +49,8 @@ class Conversation:
     """The host's part over one byte stream. What takes *now* may change `next_deadline` and what there is to send."""
 
     __slots__ = (
-        "_asking_whether_in_force", "_delivery", "_dry_run", "_greeted_at", "_greetings", "_has_greeted", "_key", "_ledger",
-        "_machine", "_next_count", "_ping_open", "_pings", "_tally", "_tell", "_timing", "_wanted", "_who", "end",
+        "_asked_from", "_asking_whether_in_force", "_delivery", "_dry_run", "_greeted_at", "_greetings", "_has_greeted", "_key",
+        "_ledger", "_machine", "_next_count", "_ping_open", "_pings", "_tally", "_tell", "_timing", "_wanted", "_who", "end",
         "next_deadline", "was_sealed",
     )  # fmt: skip
 
@@ -87,6 +87,8 @@ class Conversation:
         self._next_count = now + timing.ping_every
         self._pings = 0
         self._ping_open = False
+        #: The number of the first question to a guest that works which is not answered, or 0.
+        self._asked_from = 0
         self._asking_whether_in_force = False
 
     def want(self, wanted: Wanted, now: float) -> None:
@@ -128,7 +130,10 @@ class Conversation:
         if self.end.state is not End.SEALED:
             self._greet(now, backlog)
         elif self._delivery.under_way:
-            self._lost(self.end.abandon("the guest took the document and gave no result in time").reason, now)
+            if now >= self._delivery.deadline:
+                self._lost(self.end.abandon("the guest took the document and gave no result in time").reason, now)
+            else:
+                self._ask_meanwhile(now, backlog)
         elif self._ping_open:
             self._lost(self.end.abandon("the guest did not answer in time whether it is there").reason, now)
         else:
@@ -231,7 +236,19 @@ class Conversation:
             self._ping(now)
         else:
             self._ping_open = False
-            self.next_deadline = self._delivery.deadline
+            self._look_later(now)
+
+    def _look_later(self, now: float) -> None:
+        """The guest works on what it was sent: next comes a question whether it is there, or the end of our patience."""
+        self.next_deadline = min(now + self._timing.while_working, self._delivery.deadline)
+
+    def _ask_meanwhile(self, now: float, backlog: int) -> None:
+        """Ask a guest that works, which answers when it can: an agent that died of it and runs again says so at once."""
+        if backlog == 0:
+            self._pings += 1
+            self._asked_from = self._asked_from or self._pings
+            self.end.send(Ping(self._pings))
+        self._look_later(now)
 
     def _ping(self, now: float) -> None:
         self._pings += 1
@@ -243,6 +260,9 @@ class Conversation:
         if isinstance(message, Pong):
             if message.n == self._pings and self._ping_open:
                 self._is_there(message, now)
+            elif 0 < self._asked_from <= message.n <= self._pings:
+                self._asked_from = 0 if message.n == self._pings else message.n + 1
+                self._heartbeat(message, now)
         elif self._delivery.hear(message, now):
             self._greetings = 0
             self.next_deadline = now + self._timing.first_ping
@@ -250,17 +270,13 @@ class Conversation:
             if self._delivery.has_more and self.end.state is End.SEALED:
                 self._deliver(now)
         elif self._delivery.under_way:
-            self.next_deadline = self._delivery.deadline
+            self._look_later(now)
 
     def _is_there(self, pong: Pong, now: float) -> None:
         """The guest is there, and says what it is where that is news."""
         self._ping_open = False
         self.next_deadline = now + self._timing.ping_every
-        if not self._dry_run:
-            self._count()
-            self._ledger.heartbeat(self._key)
-            if pong.facts is not msgspec.UNSET:
-                self._machine.hear(pong.facts, now)
+        self._heartbeat(pong, now)
         if self._asking_whether_in_force:
             self._asking_whether_in_force = False
             self._greetings = 0
@@ -268,6 +284,14 @@ class Conversation:
             self._delivery.still_there()
         self.end.rest()
         self._wanted.rest()
+
+    def _heartbeat(self, pong: Pong, now: float) -> None:
+        """A guest said that it is there, and perhaps what it is; on record, unless this is only to see what would be."""
+        if not self._dry_run:
+            self._count()
+            self._ledger.heartbeat(self._key)
+            if pong.facts is not msgspec.UNSET:
+                self._machine.hear(pong.facts, now)
 
     def _refused(self, refused: Refused, now: float) -> None:
         text = refusal_text(refused, self._wanted)
@@ -278,7 +302,7 @@ class Conversation:
     def _lost(self, reason: str, now: float) -> None:
         """The session is over; greet again at once after a session that was of use, else in the slower and slower steps."""
         self._delivery.over()
-        self._ping_open = False
+        self._ping_open, self._asked_from = False, 0
         text = f"the session ended: {printable(reason, 200)}"
         self._stand(State.GREETING, text)
         self._moment(Moment.LOST, printable(reason, 200))

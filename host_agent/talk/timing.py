@@ -21,6 +21,8 @@ class Timing(NamedTuple):
     result: float = 120.0
     #: From a document to its result, however much progress is told.
     result_at_most: float = 1800.0
+    #: Between questions to a guest that works on a document: one that died of it and runs again is met again soon.
+    while_working: float = 10.0
     #: From an answer to the first question whether the guest is there: its addresses come up a little later.
     first_ping: float = 5.0
     #: Between questions whether the guest is there.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from host_agent.talk.notices import What
 from pv_channel.greeting import NO_UUID, Refusal
 from pv_channel.line import GUEST_SPEAKS, finish, header
-from pv_channel.messages import Hello, Outcome, Ping, Progress, Provision, Result
+from pv_channel.messages import Facts, Hello, Outcome, Ping, Pong, Progress, Provision, Result
 from pv_channel.noise import KeyPair
 from pv_channel.trust import Trust
 from tests.host.fakes import PLAIN, FakeGuest
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from pv_channel.messages import HostMessage
     from pv_channel.session import Guest
+
+FACTS = Facts(kernel="6.1.0-56-amd64")
 
 
 def test_a_guest_is_met_pinned_and_provisioned(talk: Talk) -> None:
@@ -260,13 +262,56 @@ def test_a_guest_that_takes_the_document_and_says_nothing_is_greeted_again(talk:
     talk.begin()
     talk.run()
     talk.now += TIMING.result - 1
-    assert not talk.tick()
+    talk.tick()
+    assert What.LOST not in talk.kinds()
     talk.now += 1
     talk.tick()
     assert talk.kinds()[-1] is What.LOST
     talk.guest.answer = talk.guest.comply
     talk.pass_time(TIMING.greeting_every + 1)
     assert talk.kinds()[-1] is What.SETTLED
+
+
+def test_an_agent_that_died_of_a_document_and_runs_again_is_met_again_long_before_a_result_is_due(talk: Talk) -> None:
+    talk.guest.answer = lambda message, end: None
+    talk.begin()
+    talk.run()
+    talk.guest.restart()
+    talk.guest.answer = talk.guest.comply
+    talk.pass_time(TIMING.while_working + 1)
+    assert talk.kinds()[-1] is What.SETTLED
+    assert [document.generation for document in talk.guest.applied] == [1]
+
+
+def test_a_guest_that_works_is_asked_now_and_then_and_answers_when_it_can(talk: Talk) -> None:
+    held: list[HostMessage] = []
+    talk.guest.answer = lambda message, end: held.append(message)
+    talk.begin()
+    talk.run()
+    talk.pass_time(TIMING.while_working * 3)
+    assert [type(message) for message in held] == [Provision, Ping, Ping, Ping]
+    document, *questions = held
+    assert isinstance(document, Provision)
+    talk.guest.end.send(talk.guest.result(document))
+    for number, question in enumerate(questions):
+        assert isinstance(question, Ping)
+        talk.guest.end.send(Pong(question.n, FACTS) if number == 0 else Pong(question.n))
+    talk.guest.answer = talk.guest.comply
+    talk.conversation.receive(talk.guest.end.data_to_send(), talk.now)
+    assert talk.vm()["facts"]["kernel"] == FACTS.kernel
+    talk.pass_time(TIMING.first_ping + TIMING.pong + 1)
+    assert What.LOST not in talk.kinds()
+    assert talk.guest.pinged == 1
+
+
+def test_a_guest_whose_qemu_does_not_read_is_not_asked_while_it_works(talk: Talk) -> None:
+    held: list[HostMessage] = []
+    talk.guest.answer = lambda message, end: held.append(message)
+    talk.begin()
+    talk.run()
+    talk.backlog = 1
+    talk.pass_time(TIMING.while_working * 3)
+    assert [type(message) for message in held] == [Provision]
 
 
 def test_progress_extends_the_wait_but_not_for_ever(talk: Talk) -> None:

@@ -293,7 +293,7 @@ def test_a_dry_run_decides_over_nobodys_network_and_waits_until_that_is_decided(
     talk.now += 600
     talk.run()
     guest_says(talk, PLAN)
-    assert [type(message) for message in heard] == [Plan]
+    assert {type(message) for message in heard} == {Plan, Ping}
     assert talk.notices[-1].planned == PLAN
 
 

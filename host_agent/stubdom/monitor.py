@@ -60,9 +60,9 @@ async def monitor(store: Client, places: Places, pair: Pair, way: Way) -> AsyncI
         await _check_alone(path)
         ours = await _own_proxy(stack, pair, way, path)
         try:
-            qmp = await stack.enter_async_context(connect(path, way.seconds))
+            qmp = await _greeted(stack, path, way.seconds, ours)
         except QmpTrouble as exc:
-            raise await _why(store, pair, path, ours, exc) from None
+            raise await _why(store, pair, path, exc) from None
         stack.push_async_callback(qmp.hang_up)
         yield qmp
 
@@ -77,6 +77,23 @@ async def _own_proxy(stack: AsyncExitStack, pair: Pair, way: Way, path: Path) ->
     return await stack.enter_async_context(proxy.started(proxy.found(way.program), pair, listener, state_path(pair)))
 
 
+async def _greeted(stack: AsyncExitStack, path: Path, seconds: float, ours: Proxy | None) -> Qmp:
+    """The monitor; raise `HostError` as soon as a proxy of our own ends, and `QmpTrouble` where there is no greeting."""
+    greeting = asyncio.ensure_future(stack.enter_async_context(connect(path, seconds)))
+    if ours is None:
+        return await greeting
+    ended = asyncio.ensure_future(ours.ended())
+    try:
+        await asyncio.wait((greeting, ended), return_when=asyncio.FIRST_COMPLETED)
+        if greeting.done():
+            return greeting.result()
+        raise HostError(f"{shown(path)}: {ours.words}")
+    finally:
+        for each in (greeting, ended):
+            each.cancel()
+        await asyncio.gather(greeting, ended, return_exceptions=True)
+
+
 async def _check_alone(path: Path) -> None:
     """Raise `HostError` where somebody who does not take libxl's lock is connected."""
     until = asyncio.get_running_loop().time() + _LEAVE_SECONDS
@@ -88,11 +105,13 @@ async def _check_alone(path: Path) -> None:
 
 def _clients(path: Path) -> str:
     """Who is connected to the socket, besides us; "" for nobody."""
+    if not os.path.lexists(path):
+        return ""
     here = ends([os.fspath(path)])[os.fspath(path)]
     return ", ".join(str(each) for each in here.clients if each.pid != os.getpid())
 
 
-async def _why(store: Client, pair: Pair, path: Path, ours: Proxy | None, exc: QmpTrouble) -> HostError:
+async def _why(store: Client, pair: Pair, path: Path, exc: QmpTrouble) -> HostError:
     """Why there was no greeting, as far as can be seen from dom0."""
     if not await store.is_introduced(pair.stubdomain.domid):
         return HostError(f"{shown_domain(pair.stubdomain)} is gone, and {shown_domain(pair.target)}'s QEMU with it")
@@ -104,8 +123,6 @@ async def _why(store: Client, pair: Pair, path: Path, ours: Proxy | None, exc: Q
     others = await asyncio.to_thread(_clients, path)
     if others:
         return HostError(f"{shown(path)}: {others} came first, without libxl's lock, and only one can be connected; cure: end it")
-    if ours is not None and ours.process.returncode is not None:
-        return HostError(f"{shown_domain(pair.stubdomain)}'s QMP: {ours.words}")
     return HostError(f"{exc}; the other end is in {shown_domain(pair.stubdomain)}: {pair.vchan}")
 
 

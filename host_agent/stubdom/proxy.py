@@ -30,15 +30,22 @@ _PREFIX: Final = Path("/usr")
 #: Where distributions put it: Debian by Xen's version, others in Xen's own directory.
 _PLACES: Final = ("lib/xen-*/bin", "libexec/xen/bin", "lib/xen/bin", "local/bin", "local/lib/xen/bin")
 _END_SECONDS: Final = 5.0
+_LAST_WORDS_SECONDS: Final = 1.0
 _MAX_SAID: Final = 300
 _QUEUE: Final = 5
 
 
 class Proxy(NamedTuple):
-    """One that runs. *said* has its last words, where it said any."""
+    """One that runs. *said* has its last words, where it said any, which *hearing* listens to."""
 
     process: asyncio.subprocess.Process
     said: list[str]
+    hearing: asyncio.Future[None]
+
+    async def ended(self) -> None:
+        """Return once it has ended, and its last words are there."""
+        await self.process.wait()
+        await asyncio.wait((self.hearing,), timeout=_LAST_WORDS_SECONDS)
 
     @property
     def words(self) -> str:
@@ -78,11 +85,8 @@ def _version(directory: Path) -> list[int]:
 def listening(path: Path) -> socket.socket | None:
     """A socket that listens at *path*, where a dead one may have stood; None where somebody listens there. Raise `HostError`."""
     check_writers(path.parent, f"; cure: mkdir -m 700 {shown(path.parent)}")
-    here = ends([os.fspath(path)])[os.fspath(path)]
-    if here.listener is not None:
+    if os.path.lexists(path) and not _is_dead(path):
         return None
-    if here.kind not in (NOTHING, SOCKET):
-        raise HostError(f"{shown(path)} is no socket, and stays; cure: another --socket")
     path.unlink(missing_ok=True)
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o077)
@@ -97,17 +101,26 @@ def listening(path: Path) -> socket.socket | None:
     return end
 
 
+def _is_dead(path: Path) -> bool:
+    """Whether it is a socket on which nobody listens any more; raise `HostError` where it is none."""
+    here = ends([os.fspath(path)])[os.fspath(path)]
+    if here.kind not in (NOTHING, SOCKET):
+        raise HostError(f"{shown(path)} is no socket, and stays; cure: another --socket")
+    return here.listener is None
+
+
 @asynccontextmanager
 async def started(program: Path, pair: Pair, listener: socket.socket, state_path: str) -> AsyncIterator[Proxy]:
     """It runs while in the block, and writes ``running`` at *state_path* once it takes clients of *listener*'s."""
     process = await _start(program, pair, listener, state_path)
-    proxy = Proxy(process, [])
-    hearing = asyncio.ensure_future(_hear(cast("asyncio.StreamReader", process.stderr), proxy.said))
+    said: list[str] = []
+    hearing = asyncio.ensure_future(_hear(cast("asyncio.StreamReader", process.stderr), said))
     try:
-        yield proxy
+        yield Proxy(process, said, hearing)
     finally:
         await _end(process)
-        await hearing
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
 
 
 async def _start(program: Path, pair: Pair, listener: socket.socket, state_path: str) -> asyncio.subprocess.Process:

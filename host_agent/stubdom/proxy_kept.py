@@ -84,7 +84,7 @@ async def _note_pid(store: Client, pair: Pair, pid: int) -> None:
 
 async def _outlived(store: Client, pair: Pair, one: Proxy) -> bool:
     """Wait until the proxy ends, or the stubdomain does; whether the proxy has outlived it."""
-    ended = asyncio.ensure_future(one.process.wait())
+    ended = asyncio.ensure_future(one.ended())
     try:
         while not ended.done():
             told = asyncio.ensure_future(store.wait_for_events())

@@ -106,7 +106,7 @@ class Examination:
         """A trial that was given a socket in this *way*, and whether it is seen to serve it."""
         with self.offer(way) as offer, self.trial(offer.option, keep=offer.keep, manner=manner) as trial:
             offer.given()
-            trial.until(lambda: offer.is_served() or not trial.family(), self.patience.up)
+            trial.until(lambda: offer.is_served() or trial.is_over, self.patience.up)
             yield trial, offer.is_served()
 
 

@@ -92,7 +92,7 @@ def starts_again(examination: Examination) -> Verdict:
     with examination.offer(way) as offer:
         for turn in ("at first", "after a SIGKILL"):
             with examination.trial(offer.option, keep=offer.keep) as trial:
-                trial.until(lambda: offer.is_served() or not trial.family(), examination.patience.up)
+                trial.until(lambda: offer.is_served() or trial.is_over, examination.patience.up)
                 if not offer.is_served():
                     return failed(f"{turn} it does not serve{trial.said()}")
             offer.again()

@@ -46,9 +46,9 @@ def _serves(examination: Examination, ways: Sequence[Way]) -> Verdict:
 
 
 def _state(trial: Trial) -> str:
-    if trial.status is None or trial.family():
+    if not trial.is_over:
         return f"it runs, and does not serve it{trial.said()}"
-    return f"it {ended_how(trial.status)}{trial.said()}"
+    return f"it {ended_how(trial.status or 0)}{trial.said()}"
 
 
 def refuses_both(examination: Examination, *, fd_first: bool) -> Verdict:
@@ -60,8 +60,8 @@ def refuses_both(examination: Examination, *, fd_first: bool) -> Verdict:
         trial = stack.enter_context(examination.trial(*options, keep=keep))
         for offer in offers:
             offer.given()
-        trial.until(lambda: not trial.family() or any(offer.is_served() for offer in offers), examination.patience.answer)
-        if trial.family():
+        trial.until(lambda: trial.is_over or any(offer.is_served() for offer in offers), examination.patience.answer)
+        if not trial.is_over:
             return failed("it serves all the same" if any(offer.is_served() for offer in offers) else "it runs all the same")
         trial.ends(0)
         return _refused(trial)
@@ -71,7 +71,7 @@ def fails_early(examination: Examination) -> Verdict:
     """It ends at once, with a status that is not 0, where a socket cannot be had; what it says to that is kept."""
     for what, option, keep in _impossible(examination):
         with examination.trial(option, keep=keep) as trial:
-            if not trial.until(lambda: not trial.family(), examination.patience.early):
+            if not trial.until(lambda: trial.is_over, examination.patience.early):
                 return failed(f"{what}: it runs on{trial.said()}")
             trial.ends(0)
             if not trial.status:

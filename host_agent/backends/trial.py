@@ -86,6 +86,11 @@ class Trial:
         return self._process.poll()
 
     @property
+    def is_over(self) -> bool:
+        """Whether the process has ended, and nothing of it runs. A leader without its threads' end is dead, and has no status."""
+        return self.status is not None and not self.family()
+
+    @property
     def prints_too_much(self) -> bool:
         """Whether it has printed more than an answer can be."""
         return len(self.output) > MAX_BYTES

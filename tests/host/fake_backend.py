@@ -44,7 +44,7 @@ def capabilities(fault: str, words: list[str]) -> int:
             for _ in range(1600):
                 os.write(1, b" " * 65536)
     junk = "hello\n" if fault == "prints-junk" else ""
-    kind = "no\x1b[2Jtype" if fault == "has-no-type" else "org.example.fake.1"
+    kind = "no type" if fault == "has-no-type" else "org.example.fake.1"
     os.write(1, f'{junk}{{"type": "{kind}", "features": []}}\n'.encode())
     return 7 if fault == "answers-with-7" else 0
 

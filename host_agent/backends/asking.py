@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-import subprocess
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from host_agent.backends.capabilities import MAX_BYTES, PRINT_CAPABILITIES, BadCapabilities, Capabilities, parse
+from host_agent.backends.capabilities import MAX_BYTES, PRINT_CAPABILITIES, Capabilities, parse
 from host_agent.backends.deciders import check_deciders
-from host_agent.backends.spawn import Program, ended_how, spawn
+from host_agent.backends.spawn import ended_how, spawn
+from host_agent.backends.words import Words
 from host_agent.errors import BadFile, HostError, shown
 
 if TYPE_CHECKING:
@@ -39,29 +40,14 @@ def check_program(binary: Path) -> None:
 async def ask(binary: Path, seconds: float = ANSWER_SECONDS) -> Capabilities:
     """What the program says of itself; raise `HostError` where it is not to be started, or gives no good answer."""
     check_program(binary)
-    said = f"{shown(binary)} {PRINT_CAPABILITIES}"
-    ours, its = os.pipe2(os.O_CLOEXEC)
+    last_words: deque[str] = deque(maxlen=1)
+    answer, how = await _run(binary, seconds, Words(last_words.append))
     try:
-        program = spawn([os.fspath(binary), PRINT_CAPABILITIES], output=its, errors=subprocess.DEVNULL)
-    except HostError:
-        os.close(ours)
-        raise
-    finally:
-        os.close(its)
-    try:
-        async with asyncio.timeout(seconds):
-            answer = await _read(ours)
-            status = await _status(program, len(answer))
-    except TimeoutError:
-        raise HostError(f"{said}: no answer within {seconds:g} s") from None
-    finally:
-        await program.end(0)
-    if len(answer) > MAX_BYTES or status == 0:
-        try:
-            return parse(answer)
-        except BadCapabilities as exc:
-            raise HostError(f"{said}: {exc}") from None
-    raise HostError(f"{said}: it {ended_how(status)}")
+        if how:
+            raise HostError(": ".join((how, *last_words)))
+        return parse(answer)
+    except HostError as exc:
+        raise HostError(f"{shown(binary)} {PRINT_CAPABILITIES}: {exc}") from None
 
 
 class Answers:
@@ -101,6 +87,31 @@ def _signature(binary: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+async def _run(binary: Path, seconds: float, words: Words) -> tuple[bytes, str]:
+    """What it writes, and how it failed, or "". What it complains of goes to *words*."""
+    try:
+        ours, its = os.pipe2(os.O_CLOEXEC)
+        try:
+            program = spawn([os.fspath(binary), PRINT_CAPABILITIES], output=its, errors=words.pen)
+        except HostError:
+            os.close(ours)
+            raise
+        finally:
+            os.close(its)
+            words.lay_down()
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await _read(ours)
+                status = 0 if len(answer) > MAX_BYTES else await asyncio.shield(program.over)  # who says too much may go on
+        except TimeoutError:
+            return b"", f"no answer within {seconds:g} s"
+        finally:
+            await program.end(0)
+    finally:
+        words.close()
+    return answer, "" if status == 0 else f"it {ended_how(status)}"
+
+
 async def _read(descriptor: int) -> bytes:
     """All that comes until its end, or a little more than an answer can be."""
     reader = asyncio.StreamReader()
@@ -114,8 +125,3 @@ async def _read(descriptor: int) -> bytes:
     finally:
         transport.close()
     return bytes(answer)
-
-
-async def _status(program: Program, length: int) -> int:
-    """How it ended. One that says too much is not waited for."""
-    return 0 if length > MAX_BYTES else await asyncio.shield(program.over)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A backend program as a process: started with nothing of ours but what it is to have, followed, and ended with all it started.
 
-It is the leader of a session and of a process group, ends with us however we end (setpriv(1)), and has an environment of a few
-words. When it ends, by itself or not, what is left of its group is killed.
+It is the leader of a session and of a process group, and has an environment of a few words. When it ends, by itself or not, what
+is left of its group is killed. When we are killed, it ends by the signal that setpriv(1) has the kernel send; in the sandbox of
+our own unit, where that program is not let do anything, systemd ends it with the unit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from host_agent.errors import HostError, shown
@@ -71,18 +73,26 @@ def spawn(
     argv: Sequence[str], *, output: int, errors: int, keep: Sequence[int] = (), environment: Mapping[str, str] | None = None
 ) -> Program:
     """Start *argv*, an absolute path first, with only the descriptors *keep*, by their numbers; raise `HostError`."""
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise HostError("there is no setpriv; cure: apt-get install util-linux")
     try:
         process = subprocess.Popen(
-            [setpriv, "--pdeathsig", "TERM", "--", *argv],
+            [*_ending_with_us(), *argv],
             stdin=subprocess.DEVNULL, stdout=output, stderr=errors, pass_fds=keep, start_new_session=True, cwd="/",
             env=_ENVIRONMENT | dict(environment or {}),
         )  # fmt: skip
     except (OSError, ValueError) as exc:  # ValueError: a NUL in an argument
         raise HostError(f"{shown(argv[0])} cannot be started: {getattr(exc, 'strerror', None) or exc}") from None
     return Program(process)
+
+
+@cache
+def _ending_with_us() -> tuple[str, ...]:
+    """What a command begins with so that it ends when we do; nothing where that is not to be had."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return ()
+    words = (setpriv, "--pdeathsig", "TERM", "--")
+    done = subprocess.run([*words, setpriv, "--version"], capture_output=True, check=False)
+    return words if done.returncode == 0 else ()
 
 
 def ended_how(status: int) -> str:

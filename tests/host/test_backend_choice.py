@@ -59,7 +59,8 @@ def test_a_program_says_its_type_and_features(tmp_path: Path) -> None:
     ("answer", "words"),
     [
         ("print('junk')", "no JSON of the schema"),
-        ("sys.exit(3)", "it ended with status 3"),
+        ("sys.exit('no\\x1b[2J card')", "it ended with status 1: no\\x1b[2J card"),
+        ("sys.stderr.write('x' * 100_000); sys.exit(3)", "it ended with status 3: xxx"),
         ("print('{\"type\": \"x\"}', flush=True); sys.exit(3)", "it ended with status 3"),
         ("os.kill(os.getpid(), 9)", "it was ended by signal 9 (Killed)"),
         ("print('{\"type\": \"\\\\u001b[2J\"}')", "is no name of a type or feature"),

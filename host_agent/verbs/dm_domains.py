@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from host_agent.stubdom.pair import Meant, Pair
     from host_agent.xenstore.client import Client
 
-_VM = "the VM's name, uuid or domid; left out where --stubdom or --target says which"
+_VM = "the VM's name, uuid or domid; it can be left out where --stubdom or --target says which"
 
 
 def describe(verb: ArgumentParser, *more: str) -> None:
@@ -32,21 +32,29 @@ def describe(verb: ArgumentParser, *more: str) -> None:
 
 def words(arguments: Namespace, least: int = 0, most: int | None = None) -> list[str]:
     """What was said besides the VM, from *least* to *most* words; a wrong usage ends the program with 2."""
-    rest = list(arguments.words[0 if _by_option(arguments) else 1 :])
-    if not _by_option(arguments) and not arguments.words:
+    said, most = list(arguments.words), least if most is None else most
+    arguments.vm = said.pop(0) if said and _has_vm(arguments, least, most) else None
+    if arguments.vm is None and arguments.stubdom is None and arguments.target is None:
         arguments.wrong_usage("nothing says which VM is meant: name it, or say --stubdom or --target")
-    if not least <= len(rest) <= (least if most is None else most):
-        too = "something is missing after the VM" if len(rest) < least else f"too much was said: {rest[-1]}"
-        arguments.wrong_usage(too)
-    return rest
+    if not least <= len(said) <= most:
+        arguments.wrong_usage("something is missing after the VM" if len(said) < least else f"too much was said: {said[-1]}")
+    return said
+
+
+def _has_vm(arguments: Namespace, least: int, most: int) -> bool:
+    """Whether the first word is the VM: always, but where an option says which, and nothing is left over."""
+    if arguments.target is not None:
+        return False
+    if arguments.stubdom is None or len(arguments.words) > most:
+        return True
+    return len(arguments.words) > least and not arguments.words[-1].startswith("{")  # ARGUMENTS are JSON
 
 
 def meant(arguments: Namespace) -> Meant:
-    """Which VM."""
+    """Which VM, once `words` has seen to it."""
     from host_agent.stubdom.pair import Meant
 
-    vm = None if _by_option(arguments) or not arguments.words else arguments.words[0]
-    return Meant(vm, arguments.stubdom, arguments.target)
+    return Meant(arguments.vm, arguments.stubdom, arguments.target)
 
 
 @asynccontextmanager
@@ -65,7 +73,3 @@ async def found(arguments: Namespace) -> AsyncIterator[tuple[Client, Places, Pai
 def tell(sentence: str) -> None:
     """To whoever waits."""
     print(f"pv-host-agent: {sentence}", file=sys.stderr, flush=True)
-
-
-def _by_option(arguments: Namespace) -> bool:
-    return arguments.stubdom is not None or arguments.target is not None

@@ -1,86 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fake of Xen's vchan-socket-proxy, dom0's end, without a hypervisor: its vchan is the unix socket of a QEMU's monitor.
+"""A program in vchan-socket-proxy's place: it takes the same arguments, and a socket beside QEMU's plays the vchan.
 
-Run as a program it is that process; its arguments are the monitor's socket and then the real one's. It keeps what was seen of
-the real one: it serves one client at a time, says that it runs once it could, ends without a word when a client leaves replies
-unread, and where there is no QEMU, or no longer one, its client hangs. Python's own library is all that it needs.
+It announces itself in xenstore as libxenvchan does. The environment's FAKE_PROXY says what else: ``dies``, ``announces-nothing``.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
-import shlex
+import select
 import socket
-import struct
 import sys
-from typing import TYPE_CHECKING
+import time
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_WRITE = 11
+from host_agent.stubdom.launch_xenstore import Xenstore
 
 
-def program(directory: Path, monitor: Path) -> Path:
-    """An executable file in *directory* that is the proxy to *monitor*."""
-    path = directory / "vchan-socket-proxy"
-    path.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-I", "-S", __file__, str(monitor)])} "$@"\n')
-    path.chmod(0o700)
-    return path
+def relay(one: socket.socket, other: socket.socket) -> None:
+    """Until one of them ends."""
+    pairs = {one: other, other: one}
+    while True:
+        for end in select.select(list(pairs), [], [])[0]:
+            data = end.recv(65536)
+            if not data:
+                return
+            pairs[end].sendall(data)
 
 
-def _say_running(node: str) -> None:
-    payload = node.encode() + b"\0running"
-    with socket.socket(socket.AF_UNIX) as end:
-        end.connect(os.environ["XENSTORED_PATH"])
-        end.sendall(struct.pack("=IIII", _WRITE, 1, 0, len(payload)) + payload)
-        end.recv(4096)
-
-
-def _serve(monitor: str, listener: socket.socket) -> None:
+def main() -> None:
+    mode, domain, node, qmp = sys.argv[1:]
+    assert (mode, domain) == ("--mode=server", "0")
+    assert Path(qmp).is_socket(), "started before QEMU's socket was there"
+    with Path(os.environ["FAKE_PROXY_RECORD"]).open("a") as record:
+        record.write(f"{os.getpid()} {node}\n")
+    behaviour = os.environ.get("FAKE_PROXY", "")
+    if behaviour == "dies":
+        sys.exit(1)
+    vchan = Path(f"{qmp}.vchan")
+    vchan.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.fspath(vchan))
+    listener.listen()
+    if behaviour == "announces-nothing":
+        time.sleep(3600)
+    store = Xenstore.open(Path(os.environ["FAKE_XENSTORED"]))
+    store.write(f"{node}/ring-ref", b"8")
+    store.write(f"{node}/event-channel", b"21")
     while True:
         client, _ = listener.accept()
-        with client, socket.socket(socket.AF_UNIX) as qemu:
-            try:
-                qemu.connect(monitor)
-            except OSError:
-                _await_leaving(client)
-                continue
-            if _relay(client, qemu):
-                _await_leaving(client)
-
-
-def _relay(client: socket.socket, qemu: socket.socket) -> bool:
-    """Bytes both ways until one of them leaves; whether that was QEMU."""
-    with selectors.DefaultSelector() as selector:
-        for end in (client, qemu):
-            selector.register(end, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                data = key.fileobj.recv(8192)  # type: ignore[union-attr]  # both are sockets
-                if not data:
-                    return key.fileobj is qemu
-                try:
-                    (qemu if key.fileobj is client else client).sendall(data)
-                except BrokenPipeError:  # by SIGPIPE
-                    os._exit(141)
-
-
-def _await_leaving(client: socket.socket) -> None:
-    while client.recv(8192):
-        pass
-
-
-def _main(monitor: str, *arguments: str) -> None:
-    options = [each for each in arguments if each.startswith("-")]
-    _domid, _node, place = [each for each in arguments if not each.startswith("-")]
-    listener = socket.socket(fileno=int(place))
-    for option in options:
-        if option.startswith("--state-path="):
-            _say_running(option.partition("=")[2])
-    _serve(monitor, listener)
+        with client, socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(qmp)
+            relay(client, monitor)
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    main()

@@ -15,7 +15,7 @@ from host_agent.qemu.hotplug_session import Places
 from host_agent.stubdom.monitor import Way
 from host_agent.stubdom.pair import Meant, find
 from host_agent.xenstore.client import Client
-from tests.host import fake_vchan_proxy
+from tests.host import fake_dom0_proxy
 from tests.host.fake_qmp import FakeMonitor
 from tests.host.fake_xenstored import Channel, FakeXenstored
 
@@ -105,7 +105,7 @@ class Stubdomains:
         self.qemu = FakeMonitor(work / "inside.qmp")
         self.save, self.restore = FakeConsoleEnd(work / "chan" / "save.sock"), FakeConsoleEnd(work / "chan" / "restore.sock")
         self.places = Places([self.xen.path], [work / "run"], work / "lib")
-        self.proxy = fake_vchan_proxy.program(work / "bin", self.qemu.path)
+        self.proxy = fake_dom0_proxy.program(work / "bin", self.qemu.path)
         self.way = Way(self.proxy, None, LONG)
         self.said: list[str] = []
         self._stack = ExitStack()

@@ -239,6 +239,11 @@ def test_the_verb_publishes_and_shows_bytes_as_they_are(dom0: Stubdomains, capsy
     assert again.split(b"\0")[:-1] == HOSTILE
 
 
+def test_the_verb_is_told_the_vm_and_its_stubdomain_to_be(dom0: Stubdomains, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "published 2 arguments" in said(capsys, "argv", "web1", "--stubdom", "web1-dm", "--", "-m", "16")
+    assert got(dom0) == [b"-m", b"16"]
+
+
 def test_the_verb_refuses_what_cannot_work_there_and_publishes_nothing(
     dom0: Stubdomains, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +264,8 @@ def test_the_lint_reads_what_is_published_or_what_is_said(dom0: Stubdomains, cap
 
 @pytest.mark.parametrize(
     "arguments",
-    [["argv", "web1"], ["argv", "--", "-S"], ["argv", "web1", "more", "--", "-S"], ["argv", "web1", "--show", "--", "-S"],
+    [["argv", "web1"], ["argv", "--", "-S"], ["argv", "web1", "--target", "7", "--", "-S"],
+     ["argv", "web1", "more", "--", "-S"], ["argv", "web1", "--show", "--", "-S"],
      ["lint"]],
 )  # fmt: skip
 @pytest.mark.usefixtures("dom0")

@@ -283,6 +283,9 @@ def test_the_verb_prints_what_qemu_returns(
     dom0.qemu.answers["qom-get"] = lambda arguments: arguments["path"]
     assert main(["dm", "qmp", "web1", "qom-get", '{"path": "/x"}', "--proxy", str(dom0.proxy)]) == 0
     assert json.loads(capsys.readouterr().out) == "/x"
+    for words in (["--stubdom", "9"], ["--stubdom", "9", "web1"], ["--target", "7"]):
+        assert main(["dm", "qmp", "--proxy", str(dom0.proxy), *words, "query-status"]) == 0
+        assert main(["dm", "qmp", "--proxy", str(dom0.proxy), *words, "query-status", "{}"]) == 0
     assert main(["dm", "qmp", "--proxy", str(dom0.proxy), "--stubdom", "9", "nonsense"]) == 1
     assert "QEMU refuses nonsense: The command nonsense has not been found" in capsys.readouterr().err
 

@@ -27,12 +27,13 @@ status is 0 if all of the first have passed, with --strict all of the second, to
 
 def describe(verb: ArgumentParser) -> None:
     """Its arguments."""
+    verb.usage = "pv-host-agent backends check [--timeout S] [--directory DIR] [--strict] [--json] PROGRAM [-- ARGUMENT ...]"
     verb.epilog = _HOW
     verb.add_argument("program", metavar="PROGRAM", help="a path, or a name to be found in $PATH")
     patience = "seconds that it has to start, to answer, and to end (default: %(default)g)"
     verb.add_argument("--timeout", type=options.seconds, default=_SECONDS, metavar="S", help=patience)
     where = "a directory of description files, beside QEMU's and ours; may be repeated"
-    verb.add_argument("--descriptions", type=Path, action="append", default=[], metavar="DIR", help=where)
+    verb.add_argument("--directory", type=Path, action="append", default=[], metavar="DIR", help=where)
     verb.add_argument("--strict", action="store_true", help="take 'should' for 'must'")
     options.as_json(verb)
 
@@ -45,7 +46,7 @@ def run(arguments: Namespace) -> int:
     program, seconds = _program(arguments.program), arguments.timeout
     patience = Patience(seconds, seconds, seconds, seconds)
     judged = []
-    for each in examine(program, arguments.after, SENTENCES, patience, arguments.descriptions):
+    for each in examine(program, arguments.after, SENTENCES, patience, arguments.directory):
         print(f"{each.sentence.name}: {each.verdict.result.value}", file=sys.stderr, flush=True)
         judged.append(each)
     good = conforms(judged, (Force.MUST, Force.SHOULD) if arguments.strict else (Force.MUST,))

@@ -58,7 +58,7 @@ def test_the_command_says_each_sentence_and_what_was_seen(
     description = {"description": "A fake", "type": "org.example.fake.1", "binary": os.fspath(program("none"))}
     (tmp_path / "descriptions").mkdir()
     (tmp_path / "descriptions/50-fake.json").write_text(json.dumps(description))
-    words = ["--json", "--strict", "--descriptions", os.fspath(tmp_path / "descriptions"), "--timeout", "60"]
+    words = ["--json", "--strict", "--directory", os.fspath(tmp_path / "descriptions"), "--timeout", "60"]
     assert main(["backends", "check", *words, os.fspath(program("none"))]) == 0
     out, err = capsys.readouterr()
     said = json.loads(out)

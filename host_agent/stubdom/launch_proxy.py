@@ -25,7 +25,7 @@ DIRECTORIES: Final = ("/usr/lib/xen-*/bin", "/usr/libexec/xen/bin", "/usr/lib/xe
 #: Before it is started again: after the first end, and at most.
 FIRST_SECONDS: Final = 0.1
 MAX_SECONDS: Final = 5.0
-#: One that lived so long did its work; a client that left may have ended it.
+#: One that lived so long did its work, as one that ended with status 0.
 LIVED_SECONDS: Final = 10.0
 #: It has nothing to save.
 END_SECONDS: Final = 2.0
@@ -79,7 +79,7 @@ class Proxy:
 
     def _ended(self, now: float, returncode: int) -> None:
         self._child = None
-        if now - self._since >= LIVED_SECONDS:
+        if returncode == 0 or now - self._since >= LIVED_SECONDS:
             self._back_off = FIRST_SECONDS
         self._again(now, f"{PROGRAM} {outcome(returncode)}")
 

@@ -35,8 +35,6 @@ class FakeQemu:
     def __init__(self, argv: list[str], behaviour: list[str]) -> None:
         self.behaviour, self.state = behaviour, b""
         self.selector = selectors.DefaultSelector()
-        (monitor,) = (value for value in values(argv, "-chardev") if "id=pv-stubdom-launch" in value)
-        self.talk(socket.socket(fileno=int(monitor.rpartition("fd=")[2])))
         (qmp,) = values(argv, "-qmp")
         self.listener = socket.socket(socket.AF_UNIX)
         path = qmp.removeprefix("unix:").removesuffix(",server=on,wait=off").replace(",,", ",")
@@ -44,6 +42,8 @@ class FakeQemu:
         self.listener.bind(path)
         self.listener.listen()
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
+        (monitor,) = (value for value in values(argv, "-chardev") if "id=pv-stubdom-launch" in value)
+        self.talk(socket.socket(fileno=int(monitor.rpartition("fd=")[2])))
         self.incoming = [int(value.removeprefix("fd:")) for value in values(argv, "-incoming") if value.startswith("fd:")]
         for descriptor in self.incoming:
             self.selector.register(descriptor, selectors.EVENT_READ, partial(self.take, descriptor))

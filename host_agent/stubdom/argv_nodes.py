@@ -119,7 +119,7 @@ async def _write_argument(nodes: Nodes, path: str, argument: bytes, number: int)
         raise argv.BadArgument(
             number,
             f"xenstored does not take it ({printable(exc.word, 40)}): a limit of its own;"
-            " cure: fewer or shorter arguments, or a higher --entry-nb, --entry-size or --quota of xenstored's",
+            " cure: fewer or shorter arguments, or a higher limit (xenstored --entry-size, --quota; oxenstored.conf: quota-maxsize)",
         ) from None
 
 
@@ -135,6 +135,6 @@ def _not_taken(exc: Refused) -> HostError:
     if isinstance(exc, Forbidden):
         return HostError(f"{exc}; only dom0's root may publish; nothing was written")
     return HostError(
-        f"{exc}: xenstored does not take it; cure: where that is a limit of its own, its options raise it (--transaction, --quota);"
-        " nothing was written"
+        f"{exc}: xenstored does not take it; cure: where that is a limit of its own, its options raise it"
+        " (--transaction, --quota); nothing was written"
     )

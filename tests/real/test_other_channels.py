@@ -120,7 +120,7 @@ def test_virtiofsd_is_picked_by_its_type_answers_as_a_device_and_is_ended(work: 
             front.settimeout(DEADLINE_SECONDS)
             front.connect(f"{work}/sockets/fs.sock")
             front.sendall(struct.pack("=III", 1, 1, 0))  # VHOST_USER_GET_FEATURES, version 1
-            request, flags, size, features = struct.unpack("=IIIQ", front.recv(20, socket.MSG_WAITALL))
+            request, flags, size, features = struct.unpack("=IIIQ", front.makefile("rb").read(20))
         assert (request, flags & 7, size) == (1, 5, 8)
         assert features & 1 << 32  # VIRTIO_F_VERSION_1
         running.process.terminate()

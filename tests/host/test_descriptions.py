@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ def test_a_file_can_name_several_channels_of_one_program() -> None:
     both = ["org.example.clip.1", "org.example.clip.2"]
     found = parse(json.dumps(GOOD | {"type": "clip", "channels": both}).encode(), PATH, CHANNELS)
     assert (found.type, found.channels) == ("clip", tuple(both))
+
+
+def test_the_description_in_the_readme_is_one() -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (written,) = [block for block in re.findall(r"^```json\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "binary" in block]
+    found = parse(written.encode(), PATH, CHANNELS)
+    assert found.channels == ("org.example.backup.1",)
 
 
 def test_tags_are_ignored_whatever_they_say() -> None:

@@ -50,7 +50,7 @@ FACTS_SECONDS: Final = 2.0
 #: While a change of the network waits for the host's word, the watchdog is seen to this often.
 _TICK_SECONDS: Final = 1.0
 #: How long a host that is believed no more may take to acknowledge its last answer.
-_PARTING_SECONDS: Final = 5.0
+_PARTING_SECONDS: Final = 2.0
 #: Documents that wait. A host has one under way; one that was restarted now and again has sent a few.
 _MAX_ASKED: Final = 4
 _LIVE: Final = (State.SEALED, State.RENEWING)

@@ -169,6 +169,7 @@ def test_a_guest_that_pinned_an_authority_lives_through_a_fleet_s_life(fleet: Fl
     fleet.move(a)
     eventually(lambda: a.standing()[0] == State.REFUSED, "the guest never refused A: " + fleet.logs())
     assert "is revoked there for ever" in a.standing()[1]
+    assert stage.log("dom0-a.log").count("the guest refused") == 1
     (refusal,) = [line for line in stage.log("guest.log").splitlines() if "refused the host key" in line]
     assert f"{a.fingerprint}: it is revoked here" in refusal
 

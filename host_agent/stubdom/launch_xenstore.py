@@ -25,6 +25,8 @@ MAX_PAYLOAD_BYTES: Final = 4096
 ANSWER_SECONDS: Final = 20.0
 #: Answers to nobody, and events of watches, that are passed over before an answer must have come.
 MAX_OTHERS: Final = 64
+#: As newer daemons and older ones say it.
+_FORBIDDEN: Final = ("EACCES", "EPERM")
 _HEADER: Final = struct.Struct("=IIII")  # type, req_id, tx_id, len
 _DIRECTORY, _READ, _WRITE, _RM, _WATCH_EVENT, _ERROR = 1, 2, 11, 13, 15, 16
 
@@ -33,7 +35,8 @@ class Refused(LaunchError):  # noqa: N818 -- it says what became of the request
     """Xenstored answered with the error *word*, ``EACCES`` for example."""
 
     def __init__(self, word: str, path: str) -> None:
-        super().__init__(Status.XENSTORE, f"xenstore: {path}: {word}")
+        cure = "; cure: dom0 names this domain's target first (libxl, or 'pv-host-agent dm argv')" if word in _FORBIDDEN else ""
+        super().__init__(Status.XENSTORE, f"xenstore: {path}: {word}{cure}")
         self.word = word
 
 

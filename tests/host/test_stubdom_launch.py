@@ -371,7 +371,7 @@ def test_a_xenstore_that_is_none(fails: Fails, tmp_path: Path) -> None:
 
 def test_a_xenstore_that_refuses(fails: Fails, store: FakeXenstored) -> None:
     store.refusing[f"/local/domain/{STUBDOMAIN}/target"] = "EACCES"
-    fails(Status.XENSTORE, "xenstore: /local/domain/5/target: EACCES")
+    fails(Status.XENSTORE, "xenstore: /local/domain/5/target: EACCES; cure: dom0 names")
 
 
 def test_a_xenstore_that_goes_away_while_qemu_starts_ends_it(stubdomain: Stubdomain, store: FakeXenstored) -> None:

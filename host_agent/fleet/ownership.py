@@ -85,8 +85,11 @@ class Ownership:
         ]  # fmt: skip
 
     def to_release(self) -> list[str]:
-        """Those that are ours and not here, however long ago it was looked."""
-        return [key for key, hold in self._holds.items() if hold.token and self._looked - hold.seen >= RELEASE_SECONDS]
+        """Those that are ours and were not here when it was last looked, or were dropped."""
+        return [
+            key for key, hold in self._holds.items()
+            if hold.token and (not hold.known or self._looked - hold.seen >= RELEASE_SECONDS)
+        ]  # fmt: skip
 
     def claimed(self, key: str, token: int, *, is_news: bool) -> None:
         """It is ours, and our ledger has what is known of it, which may have been news to it."""

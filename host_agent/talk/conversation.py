@@ -99,7 +99,7 @@ class Conversation:
 
     def again(self, now: float) -> None:
         """If an operator wants all of it applied again, do that: now if it can be said now, else as soon as it can."""
-        if not self._dry_run and self._ledger.wants_reprovisioning(self._key):
+        if not self._dry_run and not self._delivery.is_withheld and self._ledger.wants_reprovisioning(self._key):
             self._delivery.again()
             if self.end.state is End.SEALED and not self._delivery.under_way:
                 self._deliver(now)

@@ -58,8 +58,8 @@ class Delivery:
     """What the guest of one stream is told and asked about its document. `deadline` is of use while something is `under_way`."""
 
     __slots__ = (
-        "_agent", "_asked", "_asked_about", "_dry_run", "_guest", "_is_withheld", "_key", "_known", "_last", "_ledger",
-        "_reported", "_say", "_sent", "_tell", "_timing", "_to_look_at", "_who", "_withheld", "_working_on", "deadline", "wanted",
+        "_agent", "_asked", "_asked_about", "_dry_run", "_guest", "_key", "_known", "_last", "_ledger", "_reported", "_say",
+        "_sent", "_tell", "_timing", "_to_look_at", "_who", "_withheld", "_working_on", "deadline", "is_withheld", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +71,9 @@ class Delivery:
         self.deadline = 0.0
         self._ledger, self._tell, self._say, self._timing, self._dry_run = ledger, tell, say, timing, dry_run
         self._who = who
-        self._withheld, self._is_withheld = withheld, False
+        self._withheld = withheld
+        #: Whether something is to be sent that may not be now.
+        self.is_withheld = False
         self._last = wanted
         self._agent = ""
         self._known = _UNKNOWN
@@ -111,7 +113,7 @@ class Delivery:
     def send(self, now: float) -> bool:
         """Send the document, or ask what it would take; False where nothing is sent: the guest has it, or it is withheld."""
         self._last = wanted = self.wanted
-        self._is_withheld = False
+        self.is_withheld = False
         if self._dry_run:
             if is_in_force(wanted, self._guest):
                 return False
@@ -130,7 +132,7 @@ class Delivery:
 
     def _withhold(self, why: str) -> None:
         """What is wanted stays wanted; whoever withholds it says when it may be sent."""
-        self._is_withheld = True
+        self.is_withheld = True
         self._ledger.stand(self._key, State.PROVISIONING, why)
         self._tell(Notice(What.WITHHELD, why))
 
@@ -176,7 +178,7 @@ class Delivery:
 
     def still_there(self) -> None:
         """The guest, to which nothing was sent, has given a sign of life: so it is what it shall be, if nothing was withheld."""
-        if self._is_withheld:
+        if self.is_withheld:
             return
         generation = self._guest.generation
         self._moment(Moment.IN_FORCE, f"generation {generation} of {self.wanted.instance_id}")

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 #: Arguments as hostile as a real QEMU takes them: a name may be any bytes but NUL.
 NAME = b"web1\t\n'\"\\$HOME `id` \xff\xc3\xa9"
-MACHINE = (b"-nodefaults", b"-no-user-config", b"-display", b"none", b"-machine", b"pc,accel=tcg", b"-m", b"16", b"-name", NAME)
+#: Its clock stands while it is paused: two states of it are the same.
+CLOCK = (b"-rtc", b"base=2001-01-01,clock=vm")
+MACHINE = (
+    b"-nodefaults", b"-no-user-config", b"-display", b"none", b"-machine", b"pc,accel=tcg", b"-m", b"16", *CLOCK, b"-name", NAME,
+)  # fmt: skip
 
 
 @pytest.fixture

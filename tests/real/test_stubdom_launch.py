@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from tests.host.stubdomain import Launcher
 
 HOSTILE = (b"a\tb", b"a\nb", b"'\"\\", b"$HOME `id`", "é".encode(), bytes(range(1, 256)), b"", b" ", b"x" * 2000)
-MACHINE = (b"-nodefaults", b"-no-user-config", b"-display", b"none", b"-machine", b"pc,accel=tcg", b"-m", b"16")
+#: Its clock stands while it is paused: two states of it are the same.
+CLOCK = (b"-rtc", b"base=2001-01-01,clock=vm")
+MACHINE = (b"-nodefaults", b"-no-user-config", b"-display", b"none", b"-machine", b"pc,accel=tcg", b"-m", b"16", *CLOCK)
 NAME = b"web1\t\n'\"\\$HOME `id` \xff"
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,15 @@ def virtiofsd(work: Path) -> Running:
     return Running(*words)
 
 
+def numbers(work: Path) -> Running:
+    """This project's device of random numbers, described as a distribution would do it."""
+    script = work / "vhost-user-rng"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m host_agent.backends.vhost_user_rng "$@"\n')
+    script.chmod(0o755)
+    described(work / "files", "50-rng.json", "rng", script)
+    return Running("backends", "run", "rng", "--directory", f"{work}/files", "--socket-path", f"{work}/sockets/rng.sock")
+
+
 def pid_of(running: Running) -> int:
     """The program's, as it was said."""
     running.read_until("listens at")
@@ -128,13 +138,14 @@ def test_virtiofsd_is_picked_by_its_type_answers_as_a_device_and_is_ended(work: 
         assert is_over(pid)
 
 
-def test_a_real_qemu_takes_virtiofsd_as_its_device(work: Path) -> None:
-    with virtiofsd(work) as running:
+@pytest.mark.parametrize(("kind", "device"), [("fs", "vhost-user-fs-pci,tag=shared"), ("rng", "vhost-user-rng-pci")])
+def test_a_real_qemu_takes_what_was_picked_as_its_device(kind: str, device: str, work: Path) -> None:
+    with virtiofsd(work) if kind == "fs" else numbers(work) as running:
         pid = pid_of(running)
         command = [
             program("qemu-system-x86_64", "qemu-system-x86"), "-S", "-nodefaults", "-display", "none", "-qmp", "stdio",
             "-accel", "tcg", "-m", "64", "-object", "memory-backend-memfd,id=m,size=64M,share=on", "-numa", "node,memdev=m",
-            "-chardev", f"socket,id=fs,path={work}/sockets/fs.sock", "-device", "vhost-user-fs-pci,chardev=fs,tag=shared,id=fs0",
+            "-chardev", f"socket,id=its,path={work}/sockets/{kind}.sock", "-device", f"{device},chardev=its,id=picked",
         ]  # fmt: skip
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as qemu:
             assert qemu.stdin is not None
@@ -145,9 +156,12 @@ def test_a_real_qemu_takes_virtiofsd_as_its_device(work: Path) -> None:
             qemu.stdin.flush()
             qemu.stdout.readline()
             devices = json.loads(qemu.stdout.readline())["return"]
-            assert {"name": "fs0", "type": "child<vhost-user-fs-pci>"} in devices
+            assert {"name": "picked", "type": f"child<{device.partition(',')[0]}>"} in devices
             qemu.kill()
-        assert running.end() == 0  # it serves one QEMU, and ends
+        if kind == "fs":
+            assert running.end() == 0  # it serves one QEMU, and ends
+        else:
+            assert running.interrupt() == 130
         assert is_no_more(pid)
 
 

@@ -54,6 +54,10 @@ class QmpTrouble(HostError):  # noqa: N818 -- trouble is the word
         self.error_class, self.desc = error_class, desc
 
 
+class HungUp(QmpTrouble):
+    """QEMU closed the connection before its greeting: it is just ending, or has not seen yet that the client before has left."""
+
+
 class Events:
     """Events of QEMU's from the moment of listening on: take them by `next`, or by ``async for`` until the connection ends."""
 
@@ -244,9 +248,9 @@ async def _greeted(client: QMPClient, end: socket.socket, path: Path, until: flo
             f" time (or QEMU hangs); cure: end the other one, which 'ss -xp src {shown(path)}' shows"
         ) from None
     except ConnectError as exc:
-        hung_up = isinstance(exc.exc, EOFError | OSError)
-        why = "QEMU hung up before its greeting: it is just ending" if hung_up else "what listens there does not speak QMP"
-        raise QmpTrouble(f"{shown(path)}: {why}") from None
+        if isinstance(exc.exc, EOFError | OSError):
+            raise HungUp(f"{shown(path)}: QEMU hung up before its greeting: it is just ending") from None
+        raise QmpTrouble(f"{shown(path)}: what listens there does not speak QMP") from None
 
 
 async def _disconnected(client: QMPClient, end: socket.socket) -> None:

@@ -119,7 +119,7 @@ async def _write_argument(nodes: Nodes, path: str, argument: bytes, number: int)
         raise argv.BadArgument(
             number,
             f"xenstored does not take it ({printable(exc.word, 40)}): a limit of its own;"
-            " cure: fewer or shorter arguments, or a higher limit (xenstored --entry-size, --quota; oxenstored.conf: quota-maxsize)",
+            " cure: fewer or shorter arguments, or a higher limit (xenstored's --entry-size; oxenstored.conf's quota-maxsize)",
         ) from None
 
 

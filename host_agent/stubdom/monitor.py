@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host_agent.channels.ends import ends
 from host_agent.errors import HostError, shown
 from host_agent.qemu.libxl_lock import held, lock_of, socket_of
-from host_agent.qemu.qmp import CONNECT_SECONDS, QmpTrouble, connect
+from host_agent.qemu.qmp import CONNECT_SECONDS, HungUp, QmpTrouble, connect
 from host_agent.qemu.running_vm import shown as shown_domain
 from host_agent.stubdom import proxy
 from host_agent.stubdom.proxy_kept import state_path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: For who has just hung up to be gone from the kernel's lists.
 _LEAVE_SECONDS: Final = 1.0
 _BETWEEN_SECONDS: Final = 0.1
+_ATTEMPTS: Final = 20
 
 
 class Way(NamedTuple):
@@ -79,7 +80,7 @@ async def _own_proxy(stack: AsyncExitStack, pair: Pair, way: Way, path: Path) ->
 
 async def _greeted(stack: AsyncExitStack, path: Path, seconds: float, ours: Proxy | None) -> Qmp:
     """The monitor; raise `HostError` as soon as a proxy of our own ends, and `QmpTrouble` where there is no greeting."""
-    greeting = asyncio.ensure_future(stack.enter_async_context(connect(path, seconds)))
+    greeting = asyncio.ensure_future(_connected(stack, path, seconds))
     if ours is None:
         return await greeting
     ended = asyncio.ensure_future(ours.ended())
@@ -92,6 +93,15 @@ async def _greeted(stack: AsyncExitStack, path: Path, seconds: float, ours: Prox
         for each in (greeting, ended):
             each.cancel()
         await asyncio.gather(greeting, ended, return_exceptions=True)
+
+
+async def _connected(stack: AsyncExitStack, path: Path, seconds: float) -> Qmp:
+    """QEMU 7.2 now and then hangs up on a client that comes close behind another."""
+    for _ in range(_ATTEMPTS):
+        with suppress(HungUp):
+            return await stack.enter_async_context(connect(path, seconds))
+        await asyncio.sleep(_BETWEEN_SECONDS)
+    return await stack.enter_async_context(connect(path, seconds))
 
 
 async def _check_alone(path: Path) -> None:

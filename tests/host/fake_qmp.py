@@ -56,6 +56,8 @@ class FakeMonitor:
         self.greeting = json.dumps({"QMP": {"version": VERSION, "capabilities": []}}).encode() + b"\r\n"
         self.asked: list[tuple[str, Any]] = []
         self.clients = 0
+        #: So many clients are hung up on before they are greeted.
+        self.shy = 0
         self._writer: asyncio.StreamWriter | None = None
         self._turn = asyncio.Lock()
 
@@ -106,6 +108,9 @@ class FakeMonitor:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.clients += 1
+        if self.clients <= self.shy:
+            writer.transport.abort()
+            return
         try:
             async with self._turn:
                 self._writer = writer

@@ -25,6 +25,7 @@ from host_agent.stubdom import proxy
 from host_agent.stubdom.monitor import Way, monitor
 from host_agent.stubdom.proxy_kept import keep
 from pv_channel.greeting import uuid_bytes
+from tests.host.fake_qmp import FakeMonitor
 from tests.host.stubdom_dom0 import HOME, LONG, STUBDOMAIN, TARGET, UUID, Stubdomains
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ def test_a_command_is_asked_and_the_proxy_the_socket_and_the_lock_are_gone_after
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert dom0.xen.value(f"/local/domain/0/device-model/{STUBDOMAIN}/qmp-proxy-state") == "running"
+
+
+def test_a_qemu_that_has_not_seen_the_last_client_leave_is_asked_again(dom0: Stubdomains) -> None:
+    with FakeMonitor(dom0.socket) as direct:  # what passes an end of QEMU's on at once
+        direct.answers |= dom0.qemu.answers
+        direct.shy = 2
+        assert asked(dom0, status) == "running"
+        assert direct.clients == 3
 
 
 def test_a_dead_proxys_socket_is_no_hindrance(dom0: Stubdomains) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEADLINE_SECONDS: Final = 60.0
+#: A port that is free may be somebody else's a moment later.
+_ATTEMPTS: Final = 5
 #: What a dom0 of a fleet may do, as README has it.
 RIGHTS: Final = (
     ("read", "documents/"), ("read", "defaults"), ("read", "groups/"),
@@ -79,22 +81,26 @@ class RealEtcd:
         self, directory: Path, authority: Authority | None = None, address: str = "127.0.0.1", inside: Sequence[str] = ()
     ) -> None:
         self._directory, self._authority, self._inside = directory, authority, inside
-        self.host, self.port, self._peers = address, free_port(), free_port()
-        self.endpoint = f"http{'' if authority is None else 's'}://{address}:{self.port}"
+        self._address = address
         self._files = None if authority is None else authority.issue("etcd", address)
         self._process: subprocess.Popen[bytes] | None = None
         self._root: list[str] = []
 
     def __enter__(self) -> Self:
-        self.start()
+        for _ in range(_ATTEMPTS):
+            self.endpoint = f"http{'' if self._authority is None else 's'}://{self._address}:{free_port()}"
+            self._peers = f"http://127.0.0.1:{free_port()}"
+            self.start()
+            if self._process is not None:
+                break
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
 
     def start(self) -> None:
-        """Start it over the data that are there, and wait until it answers."""
-        peers = f"http://127.0.0.1:{self._peers}"
+        """Start it over the data that are there, and wait until it answers; where it ends at once, somebody else has its port."""
+        peers = self._peers
         words = [
             *self._inside, "etcd", "--name=e", f"--data-dir={self._directory / 'etcd'}", f"--listen-client-urls={self.endpoint}",
             f"--advertise-client-urls={self.endpoint}", f"--listen-peer-urls={peers}", f"--initial-advertise-peer-urls={peers}",
@@ -108,6 +114,9 @@ class RealEtcd:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + DEADLINE_SECONDS
         while self._control("endpoint", "health", check=False).returncode != 0:
+            if self._process.poll() is not None:
+                self._process = None
+                return
             assert time.monotonic() < deadline, (self._directory / "etcd.log").read_text()[-2000:]
             time.sleep(0.05)
 

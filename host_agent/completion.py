@@ -41,7 +41,7 @@ def script(parser: ArgumentParser, shell: str) -> str:
     """The script for *shell*, one of `SHELLS`; *parser* is changed for it."""
     import shtab
 
-    files = dict.fromkeys(("FILE", "PATH", "SOCKET", "FILE.pub", "REQUEST", "CERTIFICATE", "KEY"), shtab.FILE)
+    files = dict.fromkeys(("FILE", "PATH", "SOCKET", "FILE.pub", "PATH.prom", "REQUEST", "CERTIFICATE", "KEY"), shtab.FILE)
     _attach(parser, {**files, "DIR": shtab.DIRECTORY, "VM": _VM})
     return shtab.complete(parser, shell)
 

@@ -127,6 +127,9 @@ class OtherChannel:
                 await program.end(self._shared.patience.end)
         finally:
             words.close()
+        if not program.over.done():
+            self._tell(logging.ERROR, f"the kernel does not let go of pid {program.pid}; nothing else is started meanwhile")
+            await asyncio.shield(program.over)
         self._say_ended(program, description, why)
 
     async def _choose(self) -> Description:
@@ -184,7 +187,7 @@ class OtherChannel:
         name = f"{shown(description.binary)} (pid {program.pid})"
         if why:
             self._tell(logging.INFO, f"{name} was ended: {why}", Happening.PROGRAM_ENDED)
-        elif program.over.done():
+        else:
             text = f"{shown(description.binary)} {ended_how(program.over.result())}; it is started again"
             self._teller.tell_once(logging.WARNING, self._of_it(text), Happening.PROGRAM_ENDED)
 

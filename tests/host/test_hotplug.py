@@ -144,13 +144,12 @@ def test_qemus_end_is_there_first_then_all_nodes_at_once_and_qemu_sees_them_when
     def before(operation: int, path: str) -> None:
         if operation == END or (operation == WRITE and not path.startswith("/local/domain/0/backend/console/7/1/")):
             nodes = host.xen.snapshot()
-            states = (nodes[f"{end}/state"][0] if f"{end}/state" in nodes else "" for end in (back, front))
-            seen.append((max(host.qemu.ours()), *states))
+            backend, frontend = (nodes[f"{end}/state"][0] if f"{end}/state" in nodes else "" for end in (back, front))
+            seen.append((max(host.qemu.ours()), backend, frontend))
 
     host.xen.before = before
     host.plug()
-    assert {label for label, *_ in seen} == {"libxl-channel2"}
-    assert {states for _, *states in map(list, seen[:-1]) for states in [tuple(states)]} == {("", "")}
+    assert set(seen[:-1]) == {("libxl-channel2", "", "")}
     assert seen[-1] == ("libxl-channel2", "0", "3")
 
 
@@ -423,7 +422,7 @@ def test_a_guest_that_does_not_take_it_up_gets_nothing_and_qemu_is_as_before(hos
 
 @pytest.mark.usefixtures("hasty")
 def test_a_services_second_link_to_a_socket_that_did_not_stay_goes_too(host: Host) -> None:
-    kept = []
+    kept: list[Path] = []
 
     def keep(operation: int, path: str) -> None:
         if operation == END:

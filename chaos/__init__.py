@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hundred guests, the service, and everything that can happen to them, by a seed that brings it about again."""

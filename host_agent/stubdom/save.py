@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 SAVE_SECONDS: Final = 60.0
 #: What QEMU writes to. Its fdset 1, which the protocol has for this, it refuses where that is a terminal (QEMU 7.2, 10.0).
 FILENAME: Final = tty_of(SAVE)
-#: Nothing more comes where nothing came for so long; a ring is emptied within milliseconds.
-QUIET_SECONDS: Final = 0.5
+#: Nothing more comes where nothing came for so long; a ring is emptied within milliseconds, but for an emulated machine's.
+QUIET_SECONDS: Final = 1.0
+#: What an earlier one left is there at once.
+_LEFT_SECONDS: Final = 0.3
 #: Where the end of the state is not there, more must come.
 _LATE_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 2.0
@@ -56,7 +58,7 @@ async def save(store: Client, places: Places, pair: Pair, way: Way, wish: Wish, 
         if status == "inmigrate":
             raise HostError(f"{shown(pair.target)} waits for a state to come in itself: there is nothing to save yet")
         with console_end.open_end(end, pair) as stream:
-            thrown = await stream.discard(min(wish.quiet_seconds, QUIET_SECONDS), MAX_STATE_BYTES)
+            thrown = await stream.discard(min(wish.quiet_seconds, _LEFT_SECONDS), MAX_STATE_BYTES)
             if thrown:
                 tell(f"{end}: {thrown} bytes of something earlier were thrown away")
             return await _stopped(qmp, stream, wish, tell, was_running=status == "running")

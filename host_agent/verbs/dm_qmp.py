@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.verbs import dm_domains, options
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from host_agent.stubdom.monitor import Way
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS: Final = 15.0
 
 
 def describe(verb: ArgumentParser) -> None:

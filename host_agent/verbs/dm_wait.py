@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from host_agent.verbs import dm_domains, options
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 #: libxl's.
-WAIT_SECONDS = 30.0
+WAIT_SECONDS: Final = 30.0
 
 
 def describe(verb: ArgumentParser) -> None:

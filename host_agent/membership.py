@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from host_agent.documents.inventory import Inventory
 from host_agent.errors import shown
@@ -17,12 +17,25 @@ if TYPE_CHECKING:
     from host_agent.documents.inventory import Changes
 
 
+class Health(NamedTuple):
+    """How a host stands in its fleet: whether etcd answers and its lease holds, and of the VMs here how many are its own."""
+
+    answers: bool
+    leased: bool
+    here: int
+    owned: int
+
+
 class Membership(Protocol):
     """What the service asks and tells, in the loop; nothing of it waits."""
 
     @property
     def said(self) -> str:
         """Where documents are, for people."""
+
+    @property
+    def health(self) -> Health | None:
+        """How this host stands in its fleet, if it is in one."""
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
         """Begin, and call *changed* when a look may find something; the tasks to cancel in the end."""
@@ -50,6 +63,10 @@ class Alone:
     def said(self) -> str:
         """Where documents are, for people."""
         return f"documents in {shown(self._directory)}"
+
+    @property
+    def health(self) -> None:
+        """It is in none."""
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:  # noqa: ARG002 -- looking again is enough
         """There is nothing to follow."""

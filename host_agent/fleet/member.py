@@ -19,6 +19,7 @@ from host_agent.fleet.layout import Layout
 from host_agent.fleet.lease import Lease, boottime
 from host_agent.fleet.ownership import Ownership
 from host_agent.log.happenings import Happening, noted
+from host_agent.membership import Health
 from host_agent.supervision import supervise
 from pv_channel.text import printable
 
@@ -60,6 +61,13 @@ class Member:
         self._told: dict[str, _Told] = {}
         self._revision = 0
         self._trouble = ""
+
+    @property
+    def health(self) -> Health:
+        """How this host stands in its fleet."""
+        answers = not self._duties.trouble and not self._trouble
+        here, owned = self._ownership.serving(), self._ownership.owned()
+        return Health(answers, self._lease.is_good(boottime()), len(here.keys() | owned), len(owned))
 
     def follow(self, changed: Callable[[], None]) -> list[asyncio.Task[None]]:
         """Begin to follow etcd, and call *changed* on changes; the tasks to cancel in the end."""

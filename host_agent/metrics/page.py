@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from host_agent.errors import LedgerTrouble
+from host_agent.metrics.of_fleet import of_fleet
 from host_agent.metrics.of_ledger import of_ledger
 from host_agent.metrics.of_streams import of_streams
 from host_agent.metrics.of_vms import of_each_vm, of_vms
@@ -35,6 +36,7 @@ def parts(dom0: Dom0) -> list[Part]:
         lambda: of_vms(dom0.ledger.census()),
         lambda: of_streams(dom0.batch.counts, dom0.ledger.dropped),
         lambda: of_ledger(dom0.ledger, dom0.batch),
+        lambda: of_fleet(dom0.membership.health),
     ]
 
 

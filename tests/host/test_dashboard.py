@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
+from host_agent.membership import Health
+from host_agent.metrics.of_fleet import of_fleet
 from tests.host.dom0 import eventually
 from tests.host.fakes import FakeGuest, FakeQemu
 from tests.host.measured import Measured
@@ -52,7 +56,16 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
 
     with FakeQemu(dom0.sockets / "met.sock", FakeGuest()):
         dom0.measure(story)
-    return dict(_exposed(pages[0].decode()))
+    registry = CollectorRegistry()
+    registry.register(InAFleet())
+    return dict(_exposed(pages[0].decode() + generate_latest(registry).decode()))
+
+
+class InAFleet(Collector):
+    """What a host measures, beside all that, which is in a fleet."""
+
+    def collect(self) -> Iterator[Metric]:
+        return of_fleet(Health(answers=True, leased=True, here=2, owned=1))
 
 
 def _exposed(text: str) -> Iterator[tuple[str, dict[str, set[str]]]]:

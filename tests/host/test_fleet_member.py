@@ -17,6 +17,7 @@ from host_agent.fleet.follow import Follow
 from host_agent.fleet.layout import Layout
 from host_agent.fleet.member import Member
 from host_agent.ledger.ledger import Ledger
+from host_agent.membership import Health
 from host_agent.service import Service
 from tests.host.dom0 import TIMING, Dom0, eventually, hostnames
 from tests.host.fake_gateway import FakeGateway, answer, b64, cut, lines, silence
@@ -140,7 +141,7 @@ class Host(Dom0):
     async def _serve(self, story: Callable[[], Awaitable[None]]) -> None:
         ledger = Ledger.open(self.state)
         fleet = Fleet([NOWHERE], dom0="a")
-        member = Member(fleet, self.state, Cache(self.state, "x"), fleet.connect())
+        member = self.member = Member(fleet, self.state, Cache(self.state, "x"), fleet.connect())
         sources = Sources([self.sockets], CHANNEL.decode(), None, self.libvirts)
         service = Service(self.documents, sources, CHANNEL, self.identify, ledger, TIMING, membership=member)
         task = asyncio.create_task(service.run())
@@ -161,6 +162,7 @@ def test_a_restart_without_etcd_serves_what_was_ours_and_sends_nothing_new(tmp_p
     async def story() -> None:
         await eventually(lambda: guest.pinged > 0, "it is served")
         await eventually(lambda: dom0.stands("vm1", "provisioning", "withheld", "etcd cannot be reached"), "and said to wait")
+        assert dom0.member.health == Health(answers=False, leased=False, here=1, owned=0)
 
     with FakeQemu(dom0.sockets / "vm1.sock", guest), FakeQemu(dom0.sockets / "vm2.sock", other):
         dom0.serve(story)

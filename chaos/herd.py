@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ class Herd:
         self.work, self.count = work, count
         self.relays = [Relay(sockets / f"{name_of(number)}.sock") for number in range(count)]
         self._listening = [True] * count
+        self._running = ExitStack()
         #: What no guest may do, and one did.
         self.faults: list[str] = []
 
@@ -29,12 +31,13 @@ class Herd:
         """All guests run."""
         for number, relay in enumerate(self.relays):
             make_root(guest_home(self.work, number))
-            relay.__enter__()
+            self._running.enter_context(relay)
         with (self.work / "nursery.log").open("ab") as log:
             self._nursery = subprocess.Popen(
                 [sys.executable, "-m", "chaos.nursery", str(self.work)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log, text=True, cwd=_TOP,
             )  # fmt: skip
+        self._running.callback(self._end_nursery)
         self._answer()
         for number in range(self.count):
             self.start(number)
@@ -90,12 +93,11 @@ class Herd:
 
     def end(self) -> None:
         """None of it is left."""
-        if self._nursery.stdin is not None and self._nursery.stdout is not None:
-            self._nursery.stdin.close()
-            self._nursery.wait()
-            self._nursery.stdout.close()
-        for relay in self.relays:
-            relay.close()
+        self._running.close()
+
+    def _end_nursery(self) -> None:
+        """It kills all guests when there are no more commands."""
+        self._nursery.communicate()
 
     def _ambush(self, number: int) -> Path:
         return guest_home(self.work, number) / AMBUSH

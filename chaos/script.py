@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens when, and to whom: made from a seed alone, so that the same seed is the same run."""
+"""What happens when, and to whom: made from a seed alone, so that the same seed is the same run.
+
+How far guests and service have got by then is the machine's: what only a certain moment shows takes a few runs of its seed.
+"""
 
 from __future__ import annotations
 

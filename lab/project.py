@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 #: Never in the wheel, whatever pyproject.toml says: a change there must not cost a new image.
-NOT_IN_THE_WHEEL = {"lab", "tests", "docs", "bench", "fuzz", "dist", "build"}
+NOT_IN_THE_WHEEL = {"lab", "tests", "docs", "bench", "chaos", "fuzz", "dist", "build"}
 
 #: Debian 12: Python 3.11 with glibc 2.36. Wheels are named after the oldest C library they run with.
 PYTHON = "3.11"

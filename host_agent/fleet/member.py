@@ -196,4 +196,4 @@ class Member:
 
     def _signature(self, hold: Hold) -> tuple[Signature, int, int]:
         """Changes with the document, and whenever what was withheld may be sent."""
-        return self._documents.signature(hold.name), hold.token, self._lease.spells
+        return self._documents.signature(hold.name), hold.claims, self._lease.spells

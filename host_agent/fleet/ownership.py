@@ -26,13 +26,14 @@ REFUSED_SECONDS: Final = 10.0
 class Hold:
     """One VM, called *name*: *token* is 0 where it is not ours now, *known* whether our ledger has what is known of it.
 
-    *arrivals* counts how often that was news to our ledger.
+    *claims* counts how often it became ours, *arrivals* how often what is known of it was news to our ledger.
     """
 
-    __slots__ = ("arrivals", "by", "known", "name", "next_try", "refusal", "seen", "token")
+    __slots__ = ("arrivals", "by", "claims", "known", "name", "next_try", "refusal", "seen", "token")
 
     def __init__(self, name: str) -> None:
-        self.name, self.token, self.known, self.by, self.refusal, self.arrivals = name, 0, False, "", "", 0
+        self.name, self.token, self.known, self.by, self.refusal = name, 0, False, "", ""
+        self.claims = self.arrivals = 0
         self.next_try = self.seen = float("-inf")
 
 
@@ -96,6 +97,7 @@ class Ownership:
         hold = self._holds.get(key)
         if hold is not None:
             hold.token, hold.known, hold.by, hold.refusal = token, True, "", ""
+            hold.claims += 1
             hold.arrivals += is_news
 
     def is_anothers(self, key: str, by: str, now: float) -> None:

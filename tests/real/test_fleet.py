@@ -114,11 +114,11 @@ def test_a_vm_that_migrates_is_known_where_it_comes_to_by_its_key_and_generation
         with Vm("web1", FakeGuest()) as impostor:
             vm.leave()
             impostor.at(a)
-            eventually(lambda: a.has("web1", state="key-changed"), lambda: a.text)
+            eventually(lambda: '"standing":"key-changed"' in etcd.value("/pv-channel/vms/web1"), lambda: a.text)
             assert impostor.became == []
             impostor.leave()
         vm.at(b)
-        eventually(lambda: b.has("web1", state="key-changed"), "a quarrel over a key goes along")
+        eventually(lambda: b.has("web1", state="key-changed"), lambda: f"a quarrel over a key goes along: {b.text}")
         assert vm.became == [(1, "web1"), (2, "web2")]
 
 

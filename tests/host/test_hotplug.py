@@ -408,7 +408,7 @@ def test_where_qemu_has_spoilt_all_ids_that_is_told(host: Host) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a guest that never answers."""
-    monkeypatch.setattr(hotplug_closing, "_QEMU_SECONDS", 0.3)
+    monkeypatch.setattr(hotplug_closing, "_QEMU_SECONDS", 1.5)
 
 
 @pytest.mark.usefixtures("hasty")

@@ -36,6 +36,7 @@ NEEDY = {
     "plug": ["web1", "--name", "org.example.more.1"],
     "unplug": ["web1", "org.example.more.1"],
     "dm": ["wait", "web1"],
+    "fleet": ["status", "--fleet", "NOWHERE/fleet.yaml"],
     "migrate": ["--qmp", "NOWHERE", "--to", "unix:/x"],
     "incoming": ["--qmp", "NOWHERE", "--from", "unix:/x"],
     "state": ["save", "web1", "-"],
@@ -53,7 +54,9 @@ NEEDS_NOTHING = {"schema"}
 REPORTS = {"backends", "check", "doctor"}
 #: These wait for what is missing, until their time is over: it may be about to come.
 PATIENT = {"wait", "watch"}
-WITHOUT_STATE = {"backends", "check", "channels", "convert", "dm", "incoming", "install", "migrate", "plug", "schema", "unplug"}
+WITHOUT_STATE = {
+    "backends", "check", "channels", "convert", "dm", "fleet", "incoming", "install", "migrate", "plug", "schema", "unplug",
+}  # fmt: skip
 
 
 def parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -51,13 +51,14 @@ class Offer:
 
     def __enter__(self) -> Self:
         if self._way is Way.CONNECTED_FD:
-            end, self._its = socket.socketpair()
+            end, self._its = socket.socketpair()  # its own end waits, as a program expects
             self._meet(end)
         elif self._way is Way.LISTENING_FD:
             self._its = self._listening()
             self._connect()
         elif self._way is Way.CONNECTS_TO_PATH:
             self._listener = self._listening()
+            self._listener.setblocking(False)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,7 +110,6 @@ class Offer:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(os.fspath(self._path))
         listener.listen()
-        listener.setblocking(False)
         return listener
 
     def _connect(self) -> None:

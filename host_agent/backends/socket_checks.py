@@ -127,8 +127,8 @@ SENTENCES: Final = (
     ),
     Sentence(
         EARLY, Force.SHOULD,
-        "If the back-end program is not capable of enabling a requested feature on the host, or the initialization failed, the"
-        " back-end should fail to start early and exit with a status != 0.",
+        "If the back-end is not capable of enabling a requested feature on the host (such as 3D acceleration with virgl), or the"
+        " initialization failed, the back-end should fail to start early and exit with a status != 0.",
         "started with a path in a directory that is not there, a descriptor that is not open, and one that is no socket",
         fails_early,
     ),

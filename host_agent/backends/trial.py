@@ -174,15 +174,6 @@ def orphans_come_home() -> Iterator[None]:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def holds(pids: Sequence[int], inode: int) -> bool:
-    """Whether one of these processes has the socket *inode* open."""
-    for pid in pids:
-        with suppress(OSError):
-            if any(_link(entry) == f"socket:[{inode}]" for entry in Path(f"/proc/{pid}/fd").iterdir()):
-                return True
-    return False
-
-
 def has_standard_streams(pid: int) -> bool:
     """Whether the process has all of descriptors 0, 1 and 2."""
     return all(_link(Path(f"/proc/{pid}/fd/{number}")) for number in range(3))

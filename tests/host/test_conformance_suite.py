@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+TOP = Path(__file__).parents[2]
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_bad_program_fails_exactly_its_sentence(fault: Fault) -> None:
     check_fault(fault)
@@ -88,6 +91,12 @@ def test_a_sentence_that_may_be_followed_decides_nothing_and_one_that_should_be_
     assert conforms(judged)
     assert not conforms(judged, (Force.MUST, Force.SHOULD))
     assert not conforms([Judged(sentence, Verdict(Result.NOT_TESTED, "")) for sentence in SENTENCES])
+
+
+def test_each_sentence_that_is_tried_stands_in_the_page_that_has_them_all() -> None:
+    lines = (TOP / "docs/conformance/backend-programs.md").read_text(encoding="utf-8").splitlines()
+    said = " ".join(line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("|"))
+    assert [sentence.words for sentence in SENTENCES if sentence.words not in said] == []
 
 
 def test_each_sentence_stands_after_those_that_it_needs() -> None:

@@ -30,6 +30,7 @@ TOP = Path(__file__).parents[2]
 VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
 OF_DEVICES = {"input-options", "gpu-options", "block-options"}
 DEADLINE_SECONDS = 120.0
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -85,8 +86,8 @@ def test_virtiofsd_passes_but_for_a_sentence_that_it_does_not_follow(work: Path)
     """What our suite says of a program that we did not write."""
     shared = work / "shared"
     shared.mkdir()
-    words = ["-o", f"source={shared}"]
-    judged = {each.sentence.name: each.verdict for each in examine(VIRTIOFSD, words, SENTENCES, PATIENT, [])}
+    its = ["-o", f"source={shared}"]
+    judged = {each.sentence.name: each.verdict for each in examine(VIRTIOFSD, its, SENTENCES, PATIENT, [])}
     assert {name: verdict.seen for name, verdict in judged.items() if verdict.result is Result.FAIL} == {
         "ignores-the-rest": "with --print-capabilities --no-such-option=1 no-such-argument: it ended with status 1,"
         " saying 'fuse: invalid argument `no-such-argument''",
@@ -114,6 +115,32 @@ def test_systemd_passes_the_socket(work: Path, accept: bool) -> None:
                 assert process.wait(DEADLINE_SECONDS) == 0
         finally:
             process.terminate()
+
+
+def test_a_stranger_who_connects_first_learns_nothing_and_is_in_nobodys_way(work: Path) -> None:
+    guest = FakeGuest()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0pv-channel-test-{os.getpid()}")  # a name that everybody may connect to
+        listener.listen()
+        backend = [sys.executable, "-m", "host_agent", "backend", *words(work), f"--fd={listener.fileno()}"]
+        with (
+            subprocess.Popen(backend, cwd=TOP, pass_fds=[listener.fileno()], stderr=subprocess.PIPE, text=True) as process,
+            socket.socket(socket.AF_UNIX) as stranger,
+            socket.socket(socket.AF_UNIX) as end,
+        ):
+            os.seteuid(NOBODY)
+            try:
+                stranger.connect(listener.getsockname())
+            finally:
+                os.seteuid(0)
+            end.connect(listener.getsockname())
+            for each in (stranger, end):
+                each.settimeout(DEADLINE_SECONDS)
+            assert stranger.recv(1) == b""
+            while hostnames(guest) != ["web1"]:
+                end.sendall(guest.receive(end.recv(65536)))
+            process.terminate()
+            assert f"of uid {NOBODY} connected" in process.communicate(timeout=DEADLINE_SECONDS)[1]
 
 
 #: All of the machine's disk can only be read, its directories of our own among it.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONVERGE_SECONDS: Final = 300.0
 TELL_SECONDS: Final = 10.0
 #: The service's memory may grow by so much between its warm-up and the end: an allocator's slack, and SQLite's cache.
-MEMORY_SLACK: Final = 24 * 1024 * 1024
+MEMORY_SLACK: Final = 12 * 1024 * 1024
 _MIB: Final = 1024 * 1024
 
 

@@ -51,7 +51,7 @@ _TROUBLES: Final = (
     ("intrude", "withdraw", (0.5, 2.0), 2),
 )
 _OF_THE_SERVICE: Final = (
-    ("kill-service", "start-service", (0.0, 2.0), 5),
+    ("kill-service", "start-service", (0.0, 2.0), 12),
     ("end-service", "start-service", (0.0, 1.0), 2),
 )
 _AT_ANY_TIME: Final = (("freeze-service", "thaw-service", (0.5, 4.0), 2), ("reload-service", "", (0.0, 0.0), 2))

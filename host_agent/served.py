@@ -226,13 +226,7 @@ class Served:
         self._dom0.batch.counts.heard(notice)
         if self._silence is not None and notice.what is not What.GREETING:
             self._silence.heard(self._clock(), over=notice.what is What.LOST)
-        told = telling(notice, self.wanted)
-        if told is None:
-            return
-        if told.is_news:
-            self.teller.again()
-        tell = self.teller.tell_once if told.once else self.teller.tell
-        tell(told.level, told.text, told.happening, **told.fields)
+        self.teller.hear(telling(notice, self.wanted))
 
     def _seen(self, where: Endpoint) -> None:
         """Its channel is there, and is another one than the one before: what was said of that one is news if it comes again."""

@@ -163,13 +163,7 @@ class OneChannel:
     def _hear(self, notice: Notice) -> None:
         if self._silence is not None and notice.what is not What.GREETING:
             self._silence.heard(self._clock(), over=notice.what is What.LOST)
-        told = telling(notice, self.wanted)
-        if told is None:
-            return
-        if told.is_news:
-            self._teller.again()
-        tell = self._teller.tell_once if told.once else self._teller.tell
-        tell(told.level, told.text, told.happening, **told.fields)
+        self._teller.hear(telling(notice, self.wanted))
 
     def _read_again(self) -> None:
         """SIGHUP: what the VM shall become, and who we are, may be others now."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Unpack
 
+    from host_agent.log.telling import Telling
+
 log = logging.getLogger("pv-host-agent")
 
 #: A VM may say this much at once …
@@ -36,6 +38,15 @@ class Teller:
         self._allowance = Allowance(BURST, SECONDS_PER_LINE, clock())
         self._suppressed = 0
         self.about: Fields = {"vm": self._name}
+
+    def hear(self, told: Telling | None) -> None:
+        """Tell what of a conversation is to be told, if anything is."""
+        if told is None:
+            return
+        if told.is_news:
+            self.again()
+        tell = self.tell_once if told.once else self.tell
+        tell(told.level, told.text, told.happening, **told.fields)
 
     def tell_once(self, level: int, text: str, happening: Happening | None = None, **fields: Unpack[Fields]) -> None:
         """Log *text*, unless it was said since `again`."""

@@ -4,19 +4,13 @@
 from __future__ import annotations
 
 import os
-import stat
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from host_agent.errors import BadFile, HostError, shown
-from host_agent.files import write_whole
+from host_agent import file_or_pipe
+from host_agent.errors import BadFile, shown
+from host_agent.file_or_pipe import PIPE
 
-if TYPE_CHECKING:
-    from typing import BinaryIO
-
-#: Standard output, or input.
-PIPE: Final = "-"
 #: Devices without memory have some ten kilobytes; a video card's registers, and a disk's buffers, some more.
 MAX_STATE_BYTES: Final = 64 * 1024 * 1024
 #: QEMU_VM_FILE_MAGIC and _VERSION, which a state begins with, and QEMU_VM_EOF, which ends it (migration/savevm.c).
@@ -37,9 +31,8 @@ def wrong_with(state: bytes) -> str:
 
 def check_writable(name: str) -> None:
     """Raise `HostError` where the state could not be written to the file *name*, or to `PIPE`, before it is asked for."""
+    file_or_pipe.check_no_terminal(name, "state")
     if name == PIPE:
-        if sys.stdout.isatty():
-            raise HostError("a state is no text, and standard output is a terminal; cure: name a file, or '| ssh HOST …'")
         return
     directory = Path(name).absolute().parent
     if not directory.is_dir() or not os.access(directory, os.W_OK):
@@ -50,40 +43,13 @@ def check_writable(name: str) -> None:
 
 def write(name: str, state: bytes) -> None:
     """Write *state* to the file *name*, or to `PIPE`; raise `HostError`, and then an old file is untouched."""
-    if name == PIPE:
-        sys.stdout.buffer.write(state)
-        sys.stdout.buffer.flush()
-        return
-    try:
-        write_whole(Path(name), state)
-    except OSError as exc:
-        raise BadFile(f"{shown(name)}: {exc.strerror}; the state was not written") from None
+    file_or_pipe.write(name, "state", state)
 
 
 def read(name: str) -> bytes:
     """The state in the file *name*, or from `PIPE`; raise `BadFile`."""
-    if name == PIPE:
-        return _checked(sys.stdin.buffer, "standard input")
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            _check_owner(os.fstat(descriptor), name)
-            return _checked(file, shown(name))
-    except OSError as exc:
-        raise BadFile(f"{shown(name)}: {exc.strerror}; 'pv-host-agent dm save' writes such a file") from None
-
-
-def _checked(file: BinaryIO, name: str) -> bytes:
-    state = file.read(MAX_STATE_BYTES + 1)
+    state = file_or_pipe.read(name, MAX_STATE_BYTES, "about the VM", "pv-host-agent dm save")
     wrong = wrong_with(state)
     if wrong:
-        raise BadFile(f"{name}: no state of a device model's: {wrong}; nothing was sent")
+        raise BadFile(f"{file_or_pipe.name_of(name)}: no state of a device model's: {wrong}; nothing was sent")
     return state
-
-
-def _check_owner(status: os.stat_result, name: str) -> None:
-    """Whoever can write to it says what the VM's devices are."""
-    if status.st_uid not in (0, os.geteuid()):
-        raise BadFile(f"{shown(name)}: belongs to uid {status.st_uid}, who so decides about the VM; cure: chown root")
-    if stat.S_IMODE(status.st_mode) & 0o022:
-        raise BadFile(f"{shown(name)}: others may write to it, and so decide about the VM; cure: chmod 600")

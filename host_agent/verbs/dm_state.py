@@ -63,11 +63,12 @@ def describe_restore(verb: ArgumentParser) -> None:
 
 
 def _save(arguments: Namespace) -> int:
+    from host_agent import file_or_pipe
     from host_agent.qemu.until_signalled import run as until_signalled
     from host_agent.stubdom import state_file
 
     (name,) = dm_domains.words(arguments, 1)
-    if arguments.json and name == state_file.PIPE:
+    if arguments.json and name == file_or_pipe.PIPE:
         arguments.wrong_usage("--json and '-' both want standard output")
     state_file.check_writable(name)
     start = time.monotonic()

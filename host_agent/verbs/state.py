@@ -83,12 +83,13 @@ def _describe_helper(helper: ArgumentParser) -> None:
 
 
 def _save(arguments: Namespace) -> int:
+    from host_agent import file_or_pipe
     from host_agent.qemu import bundle_file, vmstate_broker
     from host_agent.qemu.until_signalled import run as until_signalled
     from host_agent.qemu.vmstate_peers import LEDGER_ID
     from pv_channel.text import printable
 
-    if arguments.json and arguments.file == bundle_file.PIPE:
+    if arguments.json and arguments.file == file_or_pipe.PIPE:
         arguments.wrong_usage("--json and '-' both want standard output")
     parts = until_signalled(vmstate_broker.gather(_stage(arguments)))
     bundle_file.write(arguments.file, parts)

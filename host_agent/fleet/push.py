@@ -43,10 +43,14 @@ def name_of(path: Path, called: str | None) -> str:
     if called is None and path.stem == DEFAULTS:
         return DEFAULTS
     kind = GROUPS if called is None and path.absolute().parent.name == GROUPS else DOCUMENTS
-    name = path.stem if called is None else called
+    return f"{kind}/{checked(path.stem if called is None else called)}"
+
+
+def checked(name: str) -> str:
+    """The same name; raise `BadFile` for one that no VM and no group can have."""
     if not name or "/" in name or printable(name, MAX_NAME) != name:
         raise BadFile(f"{shown(name)}: a name here is 1 to {MAX_NAME} printable ASCII characters without '/'")
-    return f"{kind}/{name}"
+    return name
 
 
 async def push(etcd: Etcd, layout: Layout, path: Path, name: str) -> Pushed:

@@ -38,11 +38,12 @@ def describe(verb: ArgumentParser) -> None:
     _describe_status(what.add_parser("status", help="show the VMs of all dom0s, and the dom0s"))
     _describe_wait(what.add_parser("wait", help="wait until VMs are what their newest documents say, wherever they run"))
     _describe_push(what.add_parser("push", help="put documents, defaults or groups into etcd, once they are known to be good"))
+    _describe_remove(what.add_parser("remove", help="take VMs' documents out of etcd; the VMs are left as they are"))
 
 
 def run(arguments: Namespace) -> int:
-    """Show, wait, or push."""
-    work = {"status": _status, "wait": _wait, "push": _push}[arguments.what]
+    """Show, wait, push, or remove."""
+    work = {"status": _status, "wait": _wait, "push": _push, "remove": _remove}[arguments.what]
     return asyncio.run(work(arguments))
 
 
@@ -84,6 +85,16 @@ def _describe_push(push: ArgumentParser) -> None:
     _describe_common(push, ANSWER_SECONDS, "give up after S seconds for each file (default: %(default)g)")
     push.epilog = "Exit status: 0 all are in etcd; 1 one is not, and why; those before it are; 2 wrong usage."
     push.set_defaults(wrong_usage=push.error)
+
+
+def _describe_remove(remove: ArgumentParser) -> None:
+    remove.description = (
+        "Take the documents of VMs out of etcd, as removing their files does where documents are in a directory: each VM is left"
+        " as it is, and alone. Removing what is not there is no error, but what somebody else has written meanwhile stays."
+    )
+    remove.add_argument("vms", nargs="+", metavar="VM", help="a VM's name, as its document in etcd has it")
+    _describe_common(remove, ANSWER_SECONDS, "give up after S seconds for each VM (default: %(default)g)")
+    remove.epilog = "Exit status: 0 none has a document now; 1 one still has, and why; those before it have none; 2 wrong usage."
 
 
 def _describe_common(verb: ArgumentParser, timeout: float, how_long: str) -> None:
@@ -204,4 +215,24 @@ async def _push(arguments: Namespace) -> int:
     done = await _with_etcd(arguments, work)
     if arguments.json:
         options.print_json([{"key": each.key, "revision": each.revision, "written": each.is_new} for each in done])
+    return 0
+
+
+async def _remove(arguments: Namespace) -> int:
+    from host_agent.fleet.remove import Removed, name_of, remove
+
+    names = [name_of(vm) for vm in arguments.vms]
+
+    async def work(etcd: Etcd, layout: Layout) -> list[Removed]:
+        done = []
+        for name in names:
+            removed = await _in_time(arguments.timeout, remove(etcd, layout, name))
+            done.append(removed)
+            if not arguments.json:
+                print(f"{removed.key}: {'removed' if removed.was_there else 'was not there'}")
+        return done
+
+    done = await _with_etcd(arguments, work)
+    if arguments.json:
+        options.print_json([{"key": each.key, "removed": each.was_there} for each in done])
     return 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -224,3 +225,22 @@ def test_what_is_pushed_into_a_fleet_is_checked_and_never_written_over_what_some
     nobody = a.says("wait", "web1", "--timeout", "1", "--quiet")
     assert nobody.returncode == 2
     assert "no dom0 has said yet that it runs there" in nobody.stdout
+
+
+def test_a_document_that_is_removed_from_a_fleet_leaves_its_vm_as_it_is_and_alone(tmp_path: Path, etcd: RealEtcd) -> None:
+    put(etcd, "web1", "web1")
+    with host(tmp_path, etcd, "a") as a, Vm("web1") as vm:
+        vm.at(a)
+        eventually(lambda: a.has("web1", verdict="ready"), lambda: a.text)
+        removed = a.says("remove", "web1", "web9")
+        assert removed.returncode == 0, removed.stderr
+        assert removed.stdout == "/pv-channel/documents/web1: removed\n/pv-channel/documents/web9: was not there\n"
+        eventually(lambda: a.has("web1", state="removed"), lambda: a.text)
+        eventually(lambda: etcd.value("/pv-channel/owners/web1") == "", "another dom0 may have it")
+        assert vm.became == [(1, "web1")]
+        assert json.loads(a.says("remove", "web1", "--json").stdout) == [
+            {"key": "/pv-channel/documents/web1", "removed": False}
+        ]
+        assert a.says("remove", "groups/web").returncode == 1
+        put(etcd, "web1", "web2")
+        eventually(lambda: vm.became == [(1, "web1"), (2, "web2")], lambda: a.text)

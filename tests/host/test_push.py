@@ -181,7 +181,12 @@ def test_a_signed_host_key_is_believed_by_a_guest_that_trusts_the_authority(dom0
     assert dom0.run("keys", "init", *state) == 0
     assert dom0.run("keys", "authority", *state) == 0
     trust = parse_trusted(dom0.out)
-    assert dom0.run("keys", "sign", "--authority", str(dom0.work / "state" / "authority.key"), "--label", "dom0-a", *state) == 0
+    authority = dom0.work / "state" / "authority.key"
+    assert dom0.run("keys", "request", "--authority", str(authority.with_suffix(".pub")), *state) == 0
+    (dom0.work / "request").write_text(dom0.out)
+    assert dom0.run("keys", "sign", str(dom0.work / "request"), "--authority", str(authority), "--label", "dom0-a") == 0
+    (dom0.work / "certificate").write_text(dom0.out)
+    assert dom0.run("keys", "install", str(dom0.work / "certificate"), *state) == 0
     guest = FakeGuest(trust=trust)
     with FakeQemu(dom0.socket, guest):
         assert dom0.push() == 0

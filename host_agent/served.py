@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +22,6 @@ from host_agent.talk.drive import Batch, Drive
 from host_agent.talk.notices import What
 from host_agent.talk.silence import Silence
 from host_agent.who import SERVICE
-from pv_channel.states import State as End
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ class Served:
 
     def __init__(self, dom0: Dom0, wanted: Wanted) -> None:
         self.wanted = wanted
-        self._dom0, self._clock = dom0, asyncio.get_running_loop().time
+        self._dom0, self._clock = dom0, dom0.batch.clock
         self._place = Place(dom0.timing.missing, dom0.timing.nowhere)
         self._drive: Drive | None = None
         self._silence: Silence | None = None
@@ -94,6 +92,8 @@ class Served:
 
     def found(self, where: Endpoint | Nowhere) -> None:
         """The VM's channel is there now, or nowhere."""
+        if self._drive is not None and self._drive.is_live and self._place.is_as_before(where):
+            return  # as with ten thousand VMs in each second
         now, was_nowhere = self._clock(), isinstance(self._place.where, Nowhere)
         news = self._place.found(where, now)
         if isinstance(where, Nowhere):
@@ -177,9 +177,14 @@ class Served:
         if put_back:
             self._tell_put_back()
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, shown(where.path)))
-        self._silence = Silence(where.path, self._dom0.timing, self._clock())
+        self._silence = self._begin_silence()
         self._drive = Drive(descriptor, self._dom0.batch, self._begin, self._over)
         self._drive.begin()
+
+    def _begin_silence(self) -> Silence | None:
+        """From now on nobody answers, until somebody does."""
+        where = self._place.where
+        return None if isinstance(where, Nowhere) else Silence(where.path, self._dom0.timing, self._clock())
 
     def _over(self, why: str | Exception) -> None:
         """The stream is over: have another, sooner where a guest has answered on this one."""
@@ -201,7 +206,7 @@ class Served:
         """See that the stream is the one to have, and whether anybody answers on it."""
         if self._place.mend(now):
             self._tell_put_back()
-        live = drive.conversation.end.state is End.SEALED
+        live = drive.is_live
         stale = self._place.stale(now, live=live)
         if stale:
             drive.leave(stale)
@@ -224,8 +229,10 @@ class Served:
         self._dom0.membership.noted(self.wanted.key)
         self._stands = ""
         self._dom0.batch.counts.heard(notice)
-        if self._silence is not None and notice.what is not What.GREETING:
-            self._silence.heard(self._clock(), over=notice.what is What.LOST)
+        if notice.what is What.LOST:
+            self._silence = self._begin_silence()
+        elif notice.what is not What.GREETING:
+            self._silence = None
         self.teller.hear(telling(notice, self.wanted))
 
     def _seen(self, where: Endpoint) -> None:

@@ -8,6 +8,7 @@ import logging
 import signal
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from host_agent.errors import BadFile, LedgerTrouble
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pv-host-agent")
 
+#: So many VMs are told in one turn of the loop where their channels are.
+_TOLD_AT_ONCE: Final = 500
 _REMOVED: Final = "the document was removed"
 
 
@@ -67,6 +70,7 @@ class Service:
         self._channel, self._ledger, self._timing = channel, ledger, timing
         self._identify, self._identity = identify, identify()
         self._served: dict[str, Served] = {}
+        self._untold: dict[str, Served] = {}
         self._keys: dict[str, str] = {}
         self._complaint = ""
         self._is_more = False
@@ -76,7 +80,7 @@ class Service:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. SIGHUP reads everything again; a change in xenstore looks at the channels at once."""
         loop = asyncio.get_running_loop()
-        self._clock, self._began = loop.time, loop.time()
+        self._clock, self._began, self._looked = loop.time, loop.time(), -inf
         batch = Batch(self._ledger, loop)
         self._dom0 = Dom0(self._channel, lambda: self._identity, self._ledger, batch, self._timing, self._membership)
         self._pulse = Pulse(Notifier(), self._dom0.batch, self._summary, loop.time)
@@ -96,7 +100,7 @@ class Service:
             if self._reload.is_set():
                 await self._read_again()
             else:
-                self._look()
+                await self._look()
             self._pulse.beat()
         self._pulse.stopping()
         await self._stop_all(following)
@@ -110,10 +114,10 @@ class Service:
 
     async def _look_at_all(self) -> None:
         """Look, and go on where there is more than one look takes."""
-        self._look()
+        await self._look()
         while self._is_more and not self._stop.is_set():
             await asyncio.sleep(0)
-            self._look()
+            await self._look()
             self._pulse.beat()
 
     async def _read_again(self) -> None:
@@ -149,15 +153,24 @@ class Service:
     def _summary(self) -> str:
         return self._stands.line(self._keys)
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         """See what changed. Of what cannot be read, which is complained of once, everything stays as it was."""
         if self._dom0.batch.damage is not None:
             self._mend_ledger(self._dom0.batch.damage)
-        whereabouts = self._sources.look()
-        self._complain(self._look_at_documents(whereabouts) or self._sources.complaint)
-        for served in self._served.values():
-            served.found(whereabouts.of(served.wanted))
+        if not self._is_more or self._clock() - self._looked >= self._timing.look_every:
+            self._whereabouts, self._looked = self._sources.look(), self._clock()
+            self._untold |= self._served
+        self._complain(self._look_at_documents(self._whereabouts) or self._sources.complaint)
+        await self._tell_where(self._whereabouts)
         self._record(self._reprovision)
+
+    async def _tell_where(self, whereabouts: Whereabouts) -> None:
+        """Tell those who do not know yet where their channel is, so many in a turn: ten thousand take a tenth of a second."""
+        untold, self._untold = self._untold, {}
+        for number, served in enumerate(untold.values(), 1):
+            served.found(whereabouts.of(served.wanted))
+            if number % _TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _reprovision(self, ledger: Ledger) -> None:
         """Tell those of whom an operator wants that all be applied again."""
@@ -221,6 +234,7 @@ class Service:
     def _start(self, wanted: Wanted) -> None:
         served = Served(self._dom0, wanted)
         self._served[wanted.name], self._keys[wanted.key] = served, wanted.name
+        self._untold[wanted.name] = served
         # What an earlier service saw is not true any more: whoever waits for the VM waits for what this one sees.
         self._record(lambda ledger: ledger.stand(wanted.key, State.UNREACHABLE, "the service has begun to look for its channel"))
 
@@ -238,6 +252,7 @@ class Service:
     def _remove(self, name: str, why: str) -> None:
         """There is no document any more, or not for this host: the VM is left as it is, and alone."""
         served = self._served.pop(name, None)
+        self._untold.pop(name, None)
         if served is None:
             self._record(lambda ledger: ledger.stand(name, State.REMOVED, why))
             return

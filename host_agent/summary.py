@@ -21,16 +21,17 @@ class Summary:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._changes = -1
-        self._states: dict[str, str] = {}
+        self._of = (-1, 0)
+        self._counts: Counter[str] = Counter()
 
     def line(self, keys: Collection[str]) -> str:
         """Of the VMs that have these *keys*."""
-        if self._ledger.changes != self._changes:
-            self._changes = self._ledger.changes
+        of = (self._ledger.changes, len(keys))
+        if of != self._of:
+            self._of = of
             with suppress(LedgerTrouble):  # which is said by whoever writes next
-                self._states = self._ledger.states()
-        counts = Counter(self._states.get(key, State.UNREACHABLE) for key in keys)
+                self._counts = Counter(state for key, state in self._ledger.states() if key in keys)
+        counts = self._counts + Counter({State.UNREACHABLE: len(keys) - self._counts.total()})
         parts = ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), key=_ready_first))
         return f"serving {vms(len(keys))}{': ' if parts else ''}{parts}"
 

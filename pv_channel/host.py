@@ -186,7 +186,7 @@ class Host:
             return self._doubt(f"an answer that completes no handshake: {exc}")
         self.state = after(Role.HOST, self.state, Input.ANSWER)
         self._unsaid = False  # the session's first line says it
-        self._transport = Transport(HOST_FLOW, (line.host, line.guest), noise.split(), InFlight(HOST_FLOW.in_flight_bytes))
+        self._transport = Transport(HOST_FLOW, (self._id, line.guest), noise.split(), InFlight(HOST_FLOW.in_flight_bytes))
         return Sealed(guest_key, hello)
 
     def _take_late(self, line: Line) -> HostEvent | None:

@@ -144,15 +144,15 @@ class Transport:
         self.last_heard = 0
         self._acknowledged = -1
         self._owed = 0
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] | None = None
         self._parts_bytes = 0
-        self._queue: list[bytes] = []
+        self._queue: list[bytes] | None = None
         self._queued_from = 0
 
     @property
     def unsent(self) -> int:
         """Bytes of messages that wait for room."""
-        return sum(map(len, self._queue)) - self._queued_from
+        return sum(map(len, self._queue or ())) - self._queued_from
 
     def open(self, line: Line) -> bytes | None:
         """The message that *line* completes, if it does.
@@ -183,6 +183,7 @@ class Transport:
         """Nothing is said for a while."""
         self._sending.rest()
         self._receiving.rest()
+        self._queue = self._queue or None
 
     def _join(self, plaintext: bytes) -> bytes | None:
         mark, part = plaintext[:1], plaintext[1:]
@@ -192,15 +193,16 @@ class Transport:
         # A part that goes on and brings nothing would cost memory that nothing counts.
         if mark not in (MORE, LAST) or (mark == MORE and not part) or self._parts_bytes > self._flow.max_message_bytes:
             raise Malformed("a message that is too long or of the wrong shape")
-        self._parts.append(part)
+        parts = self._parts = self._parts or []
+        parts.append(part)
         if mark == MORE:
             return None
-        message = b"".join(self._parts)
-        self._parts, self._parts_bytes = [], 0
-        return message
+        self._parts, self._parts_bytes = None, 0
+        return b"".join(parts)
 
     def queue(self, message: bytes) -> None:
         """Send *message* when there is room."""
+        self._queue = self._queue or []
         self._queue.append(message)
 
     def data_to_send(self) -> bytes:
@@ -210,7 +212,7 @@ class Transport:
         """
         lines = []
         while self._queue:
-            line = self._next_line()
+            line = self._next_line(self._queue)
             if line is None:
                 break
             lines.append(line)
@@ -220,17 +222,17 @@ class Transport:
                 lines.append(line)
         return b"".join(lines)
 
-    def _next_line(self) -> bytes | None:
+    def _next_line(self, queue: list[bytes]) -> bytes | None:
         """The next line of the first message in the queue, or None where it does not fit yet."""
         head = self._header()
-        message, start = self._queue[0], self._queued_from
+        message, start = queue[0], self._queued_from
         end = start + payload_room(head, self._flow.line_bytes) - TAG_BYTES - 1
         mark = LAST if end >= len(message) else MORE
         line = self._seal(head, mark + message[start:end])
         if line is None:
             return None
         if mark == LAST:
-            del self._queue[0]
+            del queue[0]
             end = 0
         self._queued_from = end
         return line

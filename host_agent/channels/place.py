@@ -51,6 +51,10 @@ class Place:
         self._stream: Endpoint | None = None
         self._kept: tuple[Endpoint, ...] = ()
 
+    def is_as_before(self, where: Endpoint | Nowhere) -> bool:
+        """Whether a look has found nothing but what the present stream leads to, as did the look before."""
+        return where is self.where and where is self._seen and where is self._stream and self._missing_since is None
+
     def found(self, where: Endpoint | Nowhere, now: float) -> News:
         """Take what a look found."""
         self.where = where

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from host_agent.channels import kept_links
@@ -13,7 +14,7 @@ from host_agent.channels.endpoint import Endpoint, made_at
 from host_agent.errors import BadFile, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SUFFIX: Final = ".sock"
 #: `Endpoint.made` of a socket that is missing.
@@ -22,10 +23,11 @@ NOT_THERE: Final = (0, 0)
 LIBVIRT: Final = Path("/var/lib/libvirt/libxl/channel/target")
 
 
-def look(directory: Path) -> dict[str, Endpoint]:
+def look(directory: Path, before: Mapping[str, Endpoint] = MappingProxyType({})) -> dict[str, Endpoint]:
     """The sockets in *directory* by the VM's name; raise `BadFile` where it cannot be read.
 
-    One that is missing and has a second link (`kept_links`) is there, too, with nothing in `made`.
+    One that is missing and has a second link (`kept_links`) is there, too, with nothing in `made`. What is as it was *before*
+    is the same object.
     """
     found: dict[str, Endpoint] = {}
     try:
@@ -34,7 +36,9 @@ def look(directory: Path) -> dict[str, Endpoint]:
                 name = file.removesuffix(SUFFIX)
                 known = found.get(name)
                 if known is None or (file != name, made) > (known.path.name != name, known.made):
-                    found[name] = Endpoint(directory / file, made=made)
+                    same = before.get(name)
+                    is_same = same is not None and same.made == made and same.path.name == file
+                    found[name] = same if same is not None and is_same else Endpoint(directory / file, made=made)
     except OSError as exc:
         raise BadFile(f"{shown(directory)}: {exc.strerror}") from None
     return found

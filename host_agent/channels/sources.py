@@ -115,7 +115,8 @@ class Sources:
         if last is not None and changed and last.changed == changed and last.at - changed > _SETTLED_NANOSECONDS:
             return last.found
         try:
-            last = self._last[directory] = _Last(changed, time.time_ns(), sockets.look(directory))
+            at = time.time_ns()
+            last = self._last[directory] = _Last(changed, at, sockets.look(directory, {} if last is None else last.found))
         except BadFile as exc:
             self.complaint = str(exc)
         return {} if last is None else last.found

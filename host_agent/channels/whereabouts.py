@@ -96,7 +96,7 @@ class Whereabouts:
         """The socket *named* like the document, unless xenstore has it as another VM's or another application's."""
         owners = self._owners.get(named.path, [])
         if not owners:
-            return named._replace(domain=domain)
+            return named if domain is None else named._replace(domain=domain)
         for owner in owners:
             if owner.channel != self._channel or wanted.uuid != NO_UUID:
                 return Nowhere(f"{shown(named.path)} is not its channel's socket: it is that of {_owner(owner)}")

@@ -6,10 +6,14 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host_agent.errors import BadFile, shown
 from pv_channel.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 #: A file that changed less than this ago may be half written: YAML cut short is often valid YAML.
@@ -24,7 +28,7 @@ class Found(NamedTuple):
     """What stands in a directory under one name: a file, or by mistake several; *signature* changes whenever one of them does."""
 
     paths: tuple[str, ...]
-    signature: tuple[int, ...]
+    signature: int
     changed: float
 
     def is_old(self, now: float) -> bool:
@@ -47,6 +51,15 @@ class Found(NamedTuple):
             again = again.and_file(path)
         return again == self
 
+    def is_just(self, entry: os.DirEntry[str]) -> bool:
+        """Whether this is one file, and *entry* is that file, and it has not changed."""
+        if self.paths != (entry.path,):
+            return False
+        try:
+            return self.signature == _signature(entry.stat())
+        except OSError:  # gone meanwhile
+            return False
+
     def and_file(self, path: str) -> Found:
         """This and the file at *path*; where that is none, this alone."""
         try:
@@ -57,23 +70,31 @@ class Found(NamedTuple):
             return self
         return Found(
             (*self.paths, path),
-            (*self.signature, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+            _signature(status, self.signature),
             max(self.changed, status.st_mtime, status.st_ctime),
         )
 
 
-NOTHING: Final = Found((), (), 0.0)
+NOTHING: Final = Found((), 0, 0.0)
 
 
-def listing(directory: Path) -> dict[str, Found]:
-    """What stands in *directory*, ``NAME.yaml``, ``.yml`` or ``.json`` each by its NAME, hidden files aside; raise `BadFile`."""
+def listing(directory: Path, before: Mapping[str, Found] = MappingProxyType({})) -> dict[str, Found]:
+    """What stands in *directory*, ``NAME.yaml``, ``.yml`` or ``.json`` each by its NAME, hidden files aside; raise `BadFile`.
+
+    What is as it was *before* is the same object: of ten thousand files, nothing is made anew at each look.
+    """
     found: dict[str, Found] = {}
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
                 name, dot, suffix = entry.name.rpartition(".")
                 if name and not name.startswith(".") and dot + suffix in SUFFIXES and len(found) < MAX_FILES:
-                    _put(found, printable(name, MAX_NAME), entry.path)
+                    name = printable(name, MAX_NAME)
+                    known = before.get(name)
+                    if known is not None and known.is_just(entry):
+                        found[name] = known
+                    else:
+                        _put(found, name, entry.path)
     except OSError as exc:
         raise BadFile(f"{shown(directory)}: {exc.strerror}") from None
     return found
@@ -91,3 +112,8 @@ def _put(found: dict[str, Found], name: str, path: str) -> None:
     file = found.get(name, NOTHING).and_file(path)
     if file.paths:
         found[name] = file
+
+
+def _signature(status: os.stat_result, before: int = NOTHING.signature) -> int:
+    """What tells a file from its next version, behind the files *before* it, as one number: four take five times as much."""
+    return hash((before, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 #: How long one look may keep the loop from the VMs; reading a document takes a millisecond.
-SLICE_SECONDS: Final = 0.05
+SLICE_SECONDS: Final = 0.02
 
 
 class Changes(NamedTuple):
@@ -83,7 +83,7 @@ class Inventory:
 
     def _list(self) -> list[str]:
         """See which VMs are to be read, because of their own files or of what is below them; the names of those that went."""
-        found = listing(self.directory)
+        found = listing(self.directory, self._seen)
         now = self._wall()
         self._changed_layers |= self._layers.look(now)
         self._layers.check_places()

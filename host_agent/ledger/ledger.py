@@ -105,9 +105,9 @@ class Ledger:
         """Write something that changes nothing, to see whether the ledger takes it."""
         self._db.prove()
 
-    def states(self) -> dict[str, str]:
-        """Where each VM stands."""
-        return dict(self._db.read("SELECT key, state FROM vm").fetchall())
+    def states(self) -> Iterator[tuple[str, str]]:
+        """Where each VM stands, by its key, one after the other."""
+        return self._db.read("SELECT key, state FROM vm")
 
     def census(self) -> list[Group]:
         """How many VMs stand where, and how far their documents are."""

@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 
-class Allowance:
-    """*burst* at once, and one more in each *seconds_each*."""
 
-    __slots__ = ("_at", "_burst", "_left", "_seconds_each")
+class Allowance(NamedTuple):
+    """*burst* at once, and one more in each *seconds_each*.
 
-    def __init__(self, burst: int, seconds_each: float, now: float) -> None:
-        self._burst, self._seconds_each = burst, seconds_each
-        self._left, self._at = float(burst), now
+    What was done so far is one number, which whoever does it keeps, 0.0 at first: until when it had taken at the slower pace.
+    """
 
-    def take(self, now: float) -> bool:
-        """Whether it may be done now; each time that it may counts."""
-        self._left = min(self._burst, self._left + (now - self._at) / self._seconds_each)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+    burst: int
+    seconds_each: float
+
+    def take(self, done: float, now: float) -> float | None:
+        """What was done so far when it is done now, too; None where it may not be."""
+        after = max(done, now) + self.seconds_each
+        return after if after - now <= self.burst * self.seconds_each else None

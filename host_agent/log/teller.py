@@ -25,19 +25,32 @@ SECONDS_PER_LINE: Final = 10.0
 #: Sentences remembered per VM.
 _REMEMBERED: Final = 16
 _MAX_TEXT: Final = 600
+_LINES: Final = Allowance(BURST, SECONDS_PER_LINE)
 
 
 class Teller:
     """Logs sentences about the VM *name*; what is logged also goes to *record*. `about` goes with each to the journal."""
 
-    __slots__ = ("_allowance", "_clock", "_name", "_record", "_said", "_suppressed", "about")
+    __slots__ = ("_clock", "_domid", "_done", "_name", "_record", "_said", "_suppressed", "_uuid")
 
     def __init__(self, name: str, record: Callable[[str], None], clock: Callable[[], float]) -> None:
         self._name, self._record, self._clock = printable(name, 100), record, clock
-        self._said: dict[str, None] = {}
-        self._allowance = Allowance(BURST, SECONDS_PER_LINE, clock())
+        self._said: tuple[str, ...] = ()
+        self._done = 0.0
         self._suppressed = 0
-        self.about: Fields = {"vm": self._name}
+        self._uuid: str | None = None
+        self._domid: int | None = None
+
+    @property
+    def about(self) -> Fields:
+        """What the journal is told of the VM with every line, made of little: there are ten thousand of us."""
+        if self._uuid is None:
+            return {"vm": self._name}
+        return {"vm": self._name, "uuid": self._uuid, "domid": self._domid}
+
+    @about.setter
+    def about(self, fields: Fields) -> None:
+        self._uuid, self._domid = fields.get("uuid"), fields.get("domid")
 
     def hear(self, told: Telling | None) -> None:
         """Tell what of a conversation is to be told, if anything is."""
@@ -51,16 +64,16 @@ class Teller:
     def tell_once(self, level: int, text: str, happening: Happening | None = None, **fields: Unpack[Fields]) -> None:
         """Log *text*, unless it was said since `again`."""
         if text not in self._said:
-            self._said[text] = None
-            if len(self._said) > _REMEMBERED:
-                del self._said[next(iter(self._said))]
+            self._said = (*self._said[1 - _REMEMBERED :], text)
             self.tell(level, text, happening, **fields)
 
     def tell(self, level: int, text: str, happening: Happening | None = None, **fields: Unpack[Fields]) -> None:
         """Log *text* as *happening*, unless too much was said lately."""
-        if not self._allowance.take(self._clock()):
+        done = _LINES.take(self._done, self._clock())
+        if done is None:
             self._suppressed += 1
             return
+        self._done = done
         more = f" (and {self._suppressed} lines that were not logged)" if self._suppressed else ""
         self._suppressed = 0
         log.log(level, "%s: %s%s", self._name, text[:_MAX_TEXT], more, extra=noted(happening, **(self.about | fields)))
@@ -68,4 +81,4 @@ class Teller:
 
     def again(self) -> None:
         """Something changed for the better: what was said before is news if it has to be said again."""
-        self._said.clear()
+        self._said = ()

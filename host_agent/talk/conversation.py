@@ -82,7 +82,7 @@ class Conversation:
         self._dry_run = dry_run
         self._who = who
         self._delivery = Delivery(wanted, ledger, tell, self._say, timing, who=who, dry_run=dry_run, withheld=withheld)
-        self._machine = Machine(self._key, ledger, tell, now)
+        self._machine = Machine(self._key, ledger, tell)
         self._tally = Tally(self.end)
         self._next_count = now + timing.ping_every
         self._pings = 0
@@ -142,10 +142,14 @@ class Conversation:
     def data_to_send(self) -> bytes:
         """What to write to the stream now; first commit the ledger."""
         try:
-            return self.end.data_to_send()
+            said = self.end.data_to_send()
         except PeerError as exc:  # a session's sequence numbers are used up
             self._lost(self.end.abandon(str(exc)).reason, self._greeted_at)
             return b""
+        self.end.rest()
+        if self.end.state is End.SEALED and not self._ping_open and not self._delivery.under_way:
+            self._wanted.rest()
+        return said
 
     def leave(self) -> None:
         """End the session, if there is one, because we go: what there is to send then acknowledges what the guest said."""
@@ -282,8 +286,6 @@ class Conversation:
             self._greetings = 0
             self.next_deadline = now + self._timing.first_ping
             self._delivery.still_there()
-        self.end.rest()
-        self._wanted.rest()
 
     def _heartbeat(self, pong: Pong, now: float) -> None:
         """A guest said that it is there, and perhaps what it is; on record, unless this is only to see what would be."""

@@ -81,9 +81,9 @@ class Delivery:
         self._sent: _Sent | None = None
         self._working_on = ""
         self._asked: Asked | None = None
-        self._asked_about: frozenset[bool] = frozenset()
+        self._asked_about: tuple[bool, ...] = ()
         self._to_look_at: Asked | None = None
-        self._reported: dict[str, ItemResult] = {}
+        self._reported: dict[str, ItemResult] | None = None
 
     @property
     def under_way(self) -> bool:
@@ -103,8 +103,8 @@ class Delivery:
     def over(self) -> None:
         """The session is over, and with it all that was said in it."""
         self._sent = self._asked = None
-        self._asked_about = frozenset()
-        self._reported = {}
+        self._asked_about = ()
+        self._reported = None
 
     def again(self) -> None:
         """An operator wants it all applied again, as another generation: by the next `send`."""
@@ -152,8 +152,8 @@ class Delivery:
         raw = msgspec.Raw(wanted.document.at_generation(generation).encode())
         give_up = now + self._timing.result_at_most
         self._sent = _Sent(wanted, generation, give_up, give_up + MAX_CONFIRM_SECONDS)
-        self._asked_about -= {True}
-        self._reported = {}
+        self._asked_about = tuple(about for about in self._asked_about if not about)
+        self._reported = None
         self._working_on = ""
         self.deadline = now + self._timing.result
         name = f"generation {generation} of {wanted.instance_id}"
@@ -230,7 +230,7 @@ class Delivery:
         is_ours = sent is not None and message.generation == sent.generation
         if is_ours in self._asked_about:  # a guest asks once in a session; more would cost us memory and programs
             return
-        self._asked_about |= {is_ours}
+        self._asked_about += (is_ours,)
         if sent is None or not is_ours:
             self._say(Reject(message.generation, "another document is wanted by now"))
             return
@@ -252,7 +252,7 @@ class Delivery:
         """Items of a generation that is in force were under way, or still are."""
         generation = report.generation
         if generation == self._guest.generation:
-            self._reported |= {item.item: item for item in report.items}
+            self._reported = (self._reported or {}) | {item.item: item for item in report.items}
         if not self._dry_run and self._ledger.report(self._key, generation, report.items):
             text = "; ".join(item_text(item) for item in report.items)
             self._moment(Moment.REPORTED, text)
@@ -292,4 +292,4 @@ class Delivery:
             self._ledger.moment(self._key, what, detail)
 
     def _settled(self, settlement: Settlement, text: str) -> None:
-        self._tell(Notice(What.SETTLED, text, settlement.knowing(list(self._reported.values()))))
+        self._tell(Notice(What.SETTLED, text, settlement.knowing(list((self._reported or {}).values()))))

@@ -16,6 +16,7 @@ from host_agent.talk.counts import Counts
 from host_agent.talk.intake import Intake
 from host_agent.talk.streams import Streams
 from host_agent.talk.wheel import Wheel
+from pv_channel.states import State as End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ class Batch:
     def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
         self._ledger, self._loop = ledger, loop
         self._drives: dict[Drive, None] = {}
-        self.streams, self.wheel = Streams(loop), Wheel(loop)
+        self.streams, self.wheel, self.clock = Streams(loop), Wheel(loop), loop.time
         self._trouble: LedgerTrouble | None = None
         #: Why the last commit failed, if it did.
         self.last_trouble: LedgerTrouble | None = None
@@ -203,6 +204,11 @@ class Drive:
         os.close(self._descriptor)
         self._ended(why)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a guest answers on it."""
+        return self.conversation.end.state is End.SEALED
+
     def backlog(self) -> int:
         """Bytes of ours that the other end of the stream has not read yet."""
         return len(self._rest) + unread(self._descriptor)
@@ -220,8 +226,10 @@ class Drive:
         self._do(self._write)
 
     def wake(self) -> None:
-        """Do what is due by now."""
+        """Do what is due by now. A guest is not late whose answer waits for us."""
         self._wakes = inf
+        if not self._rests:
+            self._do(self._read)
         self._do(self._awake)
 
     def _do(self, step: Callable[[], None]) -> None:

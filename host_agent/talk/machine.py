@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _BURST: Final = 8
 #: … and then one in so many seconds. All of them go on record.
 _SECONDS_EACH: Final = 900.0
+_TOLD: Final = Allowance(_BURST, _SECONDS_EACH)
 _SHOWN: Final = 60
 #: More addresses than these are counted.
 _ADDRESSES_SHOWN: Final = 6
@@ -27,16 +28,18 @@ _ADDRESSES_SHOWN: Final = 6
 class Machine:
     """Of the VM *key*, over one stream."""
 
-    __slots__ = ("_allowance", "_key", "_ledger", "_tell")
+    __slots__ = ("_key", "_ledger", "_tell", "_told")
 
-    def __init__(self, key: str, ledger: Ledger, tell: Callable[[Notice], None], now: float) -> None:
+    def __init__(self, key: str, ledger: Ledger, tell: Callable[[Notice], None]) -> None:
         self._key, self._ledger, self._tell = key, ledger, tell
-        self._allowance = Allowance(_BURST, _SECONDS_EACH, now)
+        self._told = 0.0
 
     def hear(self, facts: Facts, now: float) -> None:
         """The guest says that its machine is this."""
         news = self._ledger.facts(self._key, facts)
-        if news and self._allowance.take(now):
+        told = _TOLD.take(self._told, now) if news else None
+        if told is not None:
+            self._told = told
             self._tell(Notice(What.FACTS, _text(facts, news)))
 
 

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     import asyncio
 
-#: Nothing is woken early, and nothing later than this, unless there is much to do.
+#: Nothing is woken early, and what is near nothing later than this, unless there is much to do.
 GRAIN_SECONDS: Final = 0.01
+#: Who waits for longer than this may wait for so many grains more, in the company of more others: a slot costs memory.
+_FAR_SECONDS: Final = 2.0
+_FAR_GRAINS: Final = 10
 #: How long those that are due may keep the loop from everybody else.
 SLICE_SECONDS: Final = 0.02
 
@@ -38,7 +41,10 @@ class Wheel:
 
     def wake_at(self, when: float, sleeper: Sleeper) -> int:
         """Wake *sleeper* at *when*, or soon where that is past; its slot, for `forget`."""
-        slot = ceil(max(when, self._loop.time()) / GRAIN_SECONDS)
+        now = self._loop.time()
+        slot = ceil(max(when, now) / GRAIN_SECONDS)
+        if when - now > _FAR_SECONDS:
+            slot += -slot % _FAR_GRAINS
         sleepers = self._slots.get(slot)
         if sleepers is None:
             sleepers = self._slots[slot] = {}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from host_agent.doctor.evidence import FleetFile
+
 _OPEN_FILES: Final = re.compile(r"^Max open files +([0-9]+) ", re.MULTILINE | re.ASCII)
 
 
@@ -33,6 +35,8 @@ class Where(NamedTuple):
     channel: str
     xenstore: tuple[Path, ...]
     libvirts: Path
+    #: Has the documents in place of the directory.
+    fleet: FleetFile | None = None
 
 
 def look_at_host(where: Where) -> Dom0:
@@ -48,7 +52,7 @@ def look_at_host(where: Where) -> Dom0:
         key_trouble=key_trouble,
         has_key=has_key,
         ledger_trouble=_ledger(where.state / FILE_NAME),
-        documents_trouble=_directory(where.documents),
+        documents_trouble=_directory(where.documents) if where.fleet is None else "",
         sockets_trouble=_first_trouble(where.sockets),
         free=_free(where.state),
         descriptors=None if service is None else _descriptors(service.pid),

@@ -3,17 +3,45 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from host_agent.channels.listing import path_of
+from host_agent.errors import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from host_agent.channels.endpoint import Domain
     from host_agent.channels.ends import Ends
     from host_agent.channels.processes import Process
     from host_agent.channels.toolstack import Console
+    from host_agent.fleet.config import Fleet
+
+
+class FleetFile(NamedTuple):
+    """What the fleet's file at *path* says."""
+
+    path: Path
+    fleet: Fleet
+
+
+class InFleet(NamedTuple):
+    """This host's part in the fleet of *file*: *place* is where documents are in etcd, *dom0* what the host is called there."""
+
+    place: str
+    file: Path
+    dom0: str
+    #: Why etcd could not be asked; what follows is not known then, but for the documents that were last seen.
+    away: str = ""
+    #: How many those are, and None where the service's memory has nothing of this fleet.
+    remembered: int | None = None
+    #: Whether a host of this name has a lease, and whether that is another host's.
+    is_there: bool = True
+    name_taken: bool = False
+    #: The dom0 that may provision a VM, by the VM's key.
+    owners: Mapping[str, str] = MappingProxyType({})
 
 
 class Dom0(NamedTuple):
@@ -44,6 +72,13 @@ class Dom0(NamedTuple):
     vms: int = 0
     #: By how many seconds the latest time in the ledger is ahead of the clock.
     ahead: float = 0.0
+    #: Where documents come from etcd.
+    fleet: InFleet | None = None
+
+    @property
+    def source(self) -> str:
+        """Where documents come from, for people."""
+        return shown(self.documents) if self.fleet is None else f"{self.fleet.place}documents/"
 
 
 class Record(NamedTuple):
@@ -118,6 +153,9 @@ class Case(NamedTuple):
     directory_trouble: str = ""
     #: Who stands or listens at the channel's place and is neither root nor the domain's QEMU.
     squatted: tuple[str, ...] = ()
+    #: What the VM is known by to ledger and fleet, and the dom0 that provisions it in the fleet, "" where none is known.
+    key: str = ""
+    owner: str = ""
 
     @property
     def domid(self) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from host_agent.channels.endpoint import Domain
     from host_agent.channels.ends import Ends
     from host_agent.channels.toolstack import Console
+    from host_agent.doctor.at_records import Documents
+    from host_agent.doctor.evidence import InFleet
 
 
 def gather(where: Where, vm: str | None, tell: Callable[[str], None]) -> Evidence:
@@ -36,14 +38,24 @@ def gather(where: Where, vm: str | None, tell: Callable[[str], None]) -> Evidenc
     if not _may_look(where.state):
         raise HostError(f"{shown(where.state)}: no permission; doctor is root's, for it looks at all that concerns a channel")
     found, trouble = _survey(where)
-    documents, records = read_documents(where.documents), read_records(where.state)
+    documents, fleet = _documents(where, tell)
+    records = read_records(where.state)
     tell(f"looking at {len(documents.wanted)} documents and {len(records.vms)} records")
     everything = subjects(documents, records, found, where.channel)
     named = named_sockets(where)
     chosen = [one for one in everything if concern(one, named)] if vm is None else [meant(vm, everything, found)]
-    dom0 = _with_records(look_at_host(where), records, len(everything), documents.trouble)
+    dom0 = _with_records(look_at_host(where)._replace(fleet=fleet), records, len(everything), documents.trouble)
     chosen.sort(key=lambda one: one.name)
     return _cases(where, chosen, named, found, dom0._replace(xen=trouble, knows_domains=found is not None))
+
+
+def _documents(where: Where, tell: Callable[[str], None]) -> tuple[Documents, InFleet | None]:
+    if where.fleet is None:
+        return read_documents(where.documents), None
+    from host_agent.doctor.at_fleet import look_at_fleet
+
+    tell(f"asking for {where.fleet.fleet.said}")
+    return look_at_fleet(where.fleet, where.state)
 
 
 def _may_look(state: Path) -> bool:
@@ -137,6 +149,8 @@ def _case(where: Where, subject: Subject, consoles: _Consoles, dom0: Dom0) -> Ca
         consoles=his,
         console=ours,
         path_owners=() if ours is None else tuple(consoles.rivals(ours)),
+        key=subject.key,
+        owner="" if dom0.fleet is None else dom0.fleet.owners.get(subject.key, ""),
         qemu=None if served is None else _qemu(served, served.domid if ours is None else ours.domid),
     )
 

@@ -13,13 +13,29 @@ if TYPE_CHECKING:
     from host_agent.doctor.evidence import Case
 
 
-def _bad_document(case: Case) -> Seen | None:
+def bad_document(case: Case) -> Seen | None:
+    """The VM's document cannot be used, wherever it is."""
     error = case.document_error or ("" if case.has_document or case.record is None else case.record.document_error)
     if not error:
         return None
     before = case.record is not None and case.record.digest != ""
     kept = "the last good one stays in force" if before else "there is no good one before it"
     return Seen(f"the VM's document cannot be used; {kept}", (error,), (("documents", shown(case.dom0.documents)),))
+
+
+def lacks_document(case: Case) -> bool:
+    """Whether there is none, not even a bad one, and was none when the service looked."""
+    return not (case.has_document or case.document_error or (case.record is not None and case.record.document_error))
+
+
+def was_removed(case: Case) -> tuple[str, ...]:
+    """What shows that there was one once."""
+    removed = case.record is not None and case.record.state == State.REMOVED
+    return ("there was one, and it was removed",) if removed else ()
+
+
+def _bad_document(case: Case) -> Seen | None:
+    return bad_document(case) if case.dom0.fleet is None else None
 
 
 def _two_documents(case: Case) -> Seen | None:
@@ -30,13 +46,11 @@ def _two_documents(case: Case) -> Seen | None:
 
 
 def _no_document(case: Case) -> Seen | None:
-    if case.has_document or case.document_error or (case.record is not None and case.record.document_error):
+    if case.dom0.fleet is not None or not lacks_document(case):
         return None
     where = shown(case.dom0.documents)
-    evidence = [f"no file in {where} is for the VM, by its name or uuid"]
-    if case.record is not None and case.record.state == State.REMOVED:
-        evidence.append("there was one, and it was removed")
-    return Seen("there is no document for the VM, so it is left alone", tuple(evidence), (("documents", where),))
+    evidence = (f"no file in {where} is for the VM, by its name or uuid", *was_removed(case))
+    return Seen("there is no document for the VM, so it is left alone", evidence, (("documents", where),))
 
 
 def _not_taken_up(case: Case) -> Seen | None:
@@ -45,8 +59,8 @@ def _not_taken_up(case: Case) -> Seen | None:
     return Seen(
         "the service has not taken up the document as it is now",
         (
-            f"the file's digest is {case.digest[:16]}, and the ledger's is {case.record.digest[:16]}",
-            f"process {case.dom0.service.pid} serves from this state directory; does it read {shown(case.dom0.documents)}?",
+            f"the document's digest is {case.digest[:16]}, and the ledger's is {case.record.digest[:16]}",
+            f"process {case.dom0.service.pid} serves from this state directory; does it read {case.dom0.source}?",
         ),
     )
 
@@ -73,7 +87,8 @@ DIAGNOSES: Final = (
     Diagnosis(
         "document-not-taken-up", Layer.DOCUMENT,
         "the service works on another version of the document: it reads another directory, or is stuck",
-        "wait a few seconds and run doctor again; then: systemctl status pv-host-agent, and are its --documents these?",
+        "wait a few seconds and run doctor again; then: systemctl status pv-host-agent; is its --documents,"
+        " or its --fleet, the same?",
         _not_taken_up,
     ),
 )  # fmt: skip

@@ -39,7 +39,8 @@ def _not_running(case: Case) -> Seen | None:
     if not case.dom0.knows_domains or case.domains or case.namesake is not None:
         return None
     which = f"uuid {case.wanted_uuid}" if case.wanted_uuid else f"the name {case.vm}"
-    return Seen("the VM is not running", (f"no domain in xenstore has {which}",))
+    elsewhere = (f"in the fleet dom0 {case.owner} has it",) if case.owner else ()
+    return Seen("the VM is not running", (f"no domain in xenstore has {which}", *elsewhere))
 
 
 def _paused(case: Case) -> Seen | None:

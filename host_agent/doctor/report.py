@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from host_agent.doctor.diagnosis import Finding
-    from host_agent.doctor.evidence import Case, Evidence
+    from host_agent.doctor.evidence import Case, Dom0, Evidence
 
 _WIDTH: Final = 110
 #: A fleet's worth of consequences is no help.
@@ -50,16 +50,18 @@ def nothing_wrong(evidence: Evidence) -> str:
     """What was looked at, where nothing was found."""
     vms = evidence.cases
     if len(vms) == 1:
-        return f"nothing wrong found: {printable(_looked_at(vms[0]), 500)}"
+        return f"nothing wrong found: {printable(_looked_at(vms[0], evidence.dom0), 500)}"
     served = sum(case.is_served for case in vms)
-    return f"nothing wrong found: {_HOST}; {len(vms)} VMs, of which {served} are connected to"
+    return f"nothing wrong found: {_host(evidence.dom0)}; {len(vms)} VMs, of which {served} are connected to"
 
 
-_HOST: Final = "the service, its key, ledger, directories, disk and limits"
+def _host(dom0: Dom0) -> str:
+    fleet = "" if dom0.fleet is None else f", its part in the fleet as dom0 {printable(dom0.fleet.dom0, 100)}"
+    return f"the service, its key, ledger, directories, disk and limits{fleet}"
 
 
-def _looked_at(case: Case) -> str:
-    parts = [_HOST, f"{case.vm}'s document"]
+def _looked_at(case: Case, dom0: Dom0) -> str:
+    parts = [_host(dom0), f"{case.vm}'s document"]
     if case.is_running:
         parts.append(f"domain {case.domid}")
     if case.qemu is not None:
@@ -87,6 +89,7 @@ def values_of(found: Sequence[Finding], evidence: Evidence) -> dict[str, Any]:
         ],
         "looked-at": [case.vm for case in evidence.cases],
         "xen": evidence.dom0.knows_domains,
+        "documents": evidence.dom0.source,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -34,6 +35,27 @@ class Text(NamedTuple):
     value: bytes
 
 
+class Remembered(NamedTuple):
+    """What a cache has: all that operators wrote, and the number of this host's lease, 0 where there is none."""
+
+    texts: dict[str, Text]
+    lease: int
+
+
+def look(state: Path, fleet: str) -> Remembered | None:
+    """What the cache in *state* has, beside the service that writes it; None where it has nothing of this *fleet*."""
+    path = state / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)) as db:
+            facts = dict(db.execute("SELECT name, value FROM fact"))
+            texts = _texts(db)
+    except sqlite3.Error:
+        return None
+    return Remembered(texts, _lease(facts.get("lease", ""), facts.get("boot", ""))) if facts.get("fleet") == fleet else None
+
+
 class Cache:
     """In the directory *state*, for the fleet that is called *fleet*: another's is forgotten, and so is a file that is damaged.
 
@@ -58,7 +80,7 @@ class Cache:
 
     def texts(self) -> dict[str, Text]:
         """All that operators wrote, as it was last seen."""
-        return {name: Text(revision, value) for name, revision, value in self._db.execute("SELECT * FROM text")}
+        return _texts(self._db)
 
     def replace(self, texts: dict[str, Text]) -> None:
         """They are these from now on."""
@@ -87,8 +109,7 @@ class Cache:
 
     def lease(self) -> int:
         """The number of this host's lease, 0 where there is none: one from before a boot, or of a copy of this disk, is none."""
-        number = self._fact("lease")
-        return int(number) if number.isdecimal() and self._fact("boot") == _boot_id() else 0
+        return _lease(self._fact("lease"), self._fact("boot"))
 
     def leases(self, number: int) -> None:
         """This host's lease has that number."""
@@ -131,6 +152,14 @@ class Cache:
         log.warning("%s: damaged, or of another version; what it has is read from etcd again", shown(self._path))
         for suffix in ("", "-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _texts(db: sqlite3.Connection) -> dict[str, Text]:
+    return {name: Text(revision, value) for name, revision, value in db.execute("SELECT * FROM text")}
+
+
+def _lease(number: str, boot: str) -> int:
+    return int(number) if number.isdecimal() and boot == _boot_id() else 0
 
 
 def _put(name: str, value: str) -> tuple[str, tuple[object, ...]]:

@@ -83,7 +83,7 @@ class Claims:
         there, known = read
         if there[0].lease == lease:
             return Claimed(there[0].create_revision, known[0].value if known else b"")
-        return Anothers(_owner(there[0].value))
+        return Anothers(owner_of(there[0].value))
 
     async def tell(self, key: str, token: int, lease: int, news: News) -> bool:
         """Write how the VM is; False where it is not ours any more. Raise one of `EtcdError`."""
@@ -110,7 +110,7 @@ class Claims:
         return [Put(self._layout.last(key), news.result), *of_entry]
 
 
-def _owner(value: bytes) -> str:
+def owner_of(value: bytes) -> str:
     """The name of the dom0 that wrote this."""
     try:
         return printable(msgspec.json.decode(value, type=Owner).dom0, _MAX_NAME)

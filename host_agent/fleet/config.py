@@ -50,6 +50,11 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="keb
         """Where the documents are, for people."""
         return f"documents in etcd at {', '.join(self.endpoints)} below {self.prefix}, as dom0 {self.dom0}"
 
+    @property
+    def memory(self) -> str:
+        """By what this host's memory of its part in this fleet is told from one of another."""
+        return f"{self.prefix} {self.dom0}"
+
     def connect(self) -> Etcd:
         """A client of that etcd, which has not been asked anything yet; raise `BadFile` for keys that cannot be used."""
         from host_agent.etcd.client import Etcd

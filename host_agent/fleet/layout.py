@@ -21,8 +21,9 @@ class Layout:
         self.prefix = prefix
         #: What operators write: each VM's document, and what lies below those.
         self.written = (self._below(DOCUMENTS), Range(self.of(DEFAULTS)), self._below(GROUPS))
-        #: What dom0s write under their leases: who is there, and how the VMs are that are served now.
+        #: What dom0s write under their leases: who is there, how the VMs are that are served now, and whose they are.
         self.dom0s, self.vms = self._below("dom0s"), self._below("vms")
+        self.owners = self._below("owners")
         #: The same of all VMs that ever were.
         self.lasts = self._below("last")
 

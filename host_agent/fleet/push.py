@@ -11,16 +11,18 @@ from host_agent.documents.layer import DEFAULTS, own_of, shared_of
 from host_agent.documents.layers import GROUPS
 from host_agent.documents.text_file import text_of
 from host_agent.errors import BadFile, HostError, shown
-from host_agent.etcd.wire import Compare, Get, Put, Range
+from host_agent.etcd.wire import Compare, Get, Put
 from host_agent.fleet.cache import Text
 from host_agent.fleet.documents import Documents
 from host_agent.fleet.layout import DOCUMENTS
 from pv_channel.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from host_agent.etcd.client import Etcd
+    from host_agent.etcd.wire import Range
     from host_agent.fleet.layout import Layout
 
 #: Of the VMs that a change of what they share would leave without a good document, so many are told.
@@ -76,14 +78,14 @@ async def push(etcd: Etcd, layout: Layout, path: Path, name: str) -> Pushed:
 async def _check_vm(etcd: Etcd, layout: Layout, path: Path, text: str, name: str) -> None:
     """Raise `BadFile` where the file is no document over the fleet's defaults and groups."""
     _, *below = layout.written
-    documents = Documents(layout.prefix, await _texts(etcd, layout, below))
+    documents = Documents(layout.prefix, await texts_of(etcd, layout, below))
     wanted(documents.stack(own_of(text, path)).document(), path, name.removeprefix(f"{DOCUMENTS}/"))
 
 
 async def _check_shared(etcd: Etcd, layout: Layout, path: Path, text: str, name: str) -> None:
     """Raise `BadFile` where the file is bad, or would leave a VM without a good document that has one."""
     shared_of(text, path)
-    texts = await _texts(etcd, layout, layout.written)
+    texts = await texts_of(etcd, layout, layout.written)
     before, after = Documents(layout.prefix, texts), Documents(layout.prefix, {**texts, name: Text(0, text.encode())})
     worse = [(vm, why) for vm in before.vms() if before.problem(vm) is None and (why := after.problem(vm)) is not None]
     if worse:
@@ -91,7 +93,8 @@ async def _check_shared(etcd: Etcd, layout: Layout, path: Path, text: str, name:
         raise BadFile(f"{shown(path)}: not with the documents of {vms}: {worse[0][1]}")
 
 
-async def _texts(etcd: Etcd, layout: Layout, parts: list[Range] | tuple[Range, ...]) -> dict[str, Text]:
+async def texts_of(etcd: Etcd, layout: Layout, parts: Sequence[Range]) -> dict[str, Text]:
+    """What operators have written in *parts*, by its name; raise one of `EtcdError`."""
     found = [kv for part in parts for kv in (await etcd.read(part)).kvs]
     names = ((layout.name(kv.key), kv) for kv in found)
     return {name: Text(kv.mod_revision, kv.value) for name, kv in names if name is not None}

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-PLACE: Final = Path("/etc/pv-host-agent/fleet.yaml")
 #: For etcd to answer a look or a push.
 ANSWER_SECONDS: Final = 30.0
 #: A VM that moves, a dom0 that is taken for dead, a guest's first boot, and some.
@@ -99,7 +98,7 @@ def _describe_remove(remove: ArgumentParser) -> None:
 
 def _describe_common(verb: ArgumentParser, timeout: float, how_long: str) -> None:
     fleet = "where etcd is, as for 'serve' (default: %(default)s)"
-    verb.add_argument("--fleet", type=Path, default=PLACE, metavar="FILE", help=fleet)
+    verb.add_argument("--fleet", type=Path, default=options.FLEET, metavar="FILE", help=fleet)
     verb.add_argument("--timeout", type=options.seconds, default=timeout, metavar="S", help=how_long)
     options.as_json(verb)
 

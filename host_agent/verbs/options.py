@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from host_agent.documents.layers import Choice
 
 ROOT: Final = Path("/")
+#: Where a dom0 of a fleet has the fleet's file.
+FLEET: Final = ROOT / "etc/pv-host-agent/fleet.yaml"
 
 
 def state(verb: argparse.ArgumentParser) -> None:

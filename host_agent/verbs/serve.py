@@ -140,7 +140,7 @@ def _member(arguments: Namespace) -> Member:
 
     fleet = read(arguments.fleet)
     etcd = fleet.connect()
-    return Member(fleet, arguments.state, Cache(arguments.state, f"{fleet.prefix} {fleet.dom0}"), etcd)
+    return Member(fleet, arguments.state, Cache(arguments.state, fleet.memory), etcd)
 
 
 async def _serve(service: Service, ledger: Ledger, member: Member | None) -> None:

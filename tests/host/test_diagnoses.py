@@ -167,7 +167,7 @@ def test_a_fleet_that_is_not_served_is_one_finding() -> None:
 def test_json_has_stable_names() -> None:
     evidence = Evidence(DOM0._replace(service=None), (HEALTHY,))
     values = values_of(examine(evidence), evidence)
-    assert values.keys() == {"findings", "looked-at", "xen"}
+    assert values.keys() == {"findings", "looked-at", "xen", "documents"}
     assert values["findings"][0].keys() == {"vm", "name", "verdict", "evidence", "cure", "explains"}
     assert values["looked-at"] == ["web1"]
 

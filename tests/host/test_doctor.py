@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from host_agent.__main__ import main
+from host_agent.doctor import of_fleet
 from host_agent.doctor.catalogue import OF_HOST, OF_VM
 from host_agent.doctor.report import nothing_wrong, text_of
 from host_agent.errors import HostError
@@ -331,6 +332,8 @@ PROVOKED: Final[dict[str, Callable[[Patient], None]]] = {
 }  # fmt: skip
 #: What cannot be had on a machine that works: tests/host/test_diagnoses.py has the pure part of these.
 PURE: Final = {"disk-full", "no-socket-diagnosis"}
+#: What takes a fleet: tests/host/test_doctor_of_a_fleet.py has them.
+FLEETS: Final = {diagnosis.name for diagnosis in (*of_fleet.OF_HOST, *of_fleet.OF_VM)}
 NAMES: Final = [diagnosis.name for diagnosis in OF_HOST] + [diagnosis.name for diagnosis in OF_VM]
 
 
@@ -462,4 +465,4 @@ def test_the_catalogue_prints_itself(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_no_diagnosis_is_without_a_test_that_provokes_it() -> None:
     assert len(NAMES) == len(set(NAMES))
-    assert set(NAMES) == PROVOKED.keys() | PURE
+    assert set(NAMES) == PROVOKED.keys() | PURE | FLEETS

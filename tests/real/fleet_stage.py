@@ -109,6 +109,14 @@ class Dom0:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def doctor(self, vm: str) -> dict[str, str]:
+        """What `doctor` finds wrong with a VM, asked here: the verdicts, by their names."""
+        where = ("--no-xenstore", "--fleet", self.fleet, "--sockets", self.sockets, "--state", self.state)
+        command = [*self._inside, sys.executable, "-m", "host_agent", "doctor", vm, "--json", *map(str, where)]
+        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=2 * DEADLINE_SECONDS)
+        assert done.returncode in (0, 1), done.stderr
+        return {found["name"]: found["verdict"] for found in json.loads(done.stdout)["findings"]}
+
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)

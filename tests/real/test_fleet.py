@@ -59,6 +59,7 @@ def test_a_document_in_etcd_becomes_a_guest_and_its_answer_is_there_for_all_with
             eventually(lambda: vm.became == [(1, "web1"), (2, "web2")], lambda: dom0.text)
             waited = dom0.says("wait", "web1")
             assert waited.returncode == 0, waited.stderr
+            assert dom0.doctor("web1") == {}
             etcd.put("/pv-channel/documents/web1", document("web1", "'web2; reboot'"))
             eventually(lambda: dom0.vm("web1").get("document-error"), "the error")
             assert "etcd:/pv-channel/documents/web1:2:17: local-hostname" in dom0.vm("web1")["document-error"]
@@ -66,6 +67,7 @@ def test_a_document_in_etcd_becomes_a_guest_and_its_answer_is_there_for_all_with
             assert waited.returncode == 1
             assert "local-hostname" in waited.stdout
             assert vm.became == [(1, "web1"), (2, "web2")]
+            assert dom0.doctor("web1").keys() == {"bad-document-in-etcd"}
             password.write_text("a wrong one\n")
             refused = dom0.says("status")
             assert refused.returncode == 1
@@ -163,6 +165,7 @@ def test_a_dom0_that_hung_until_its_lease_was_over_sends_nothing_to_a_vm_that_is
         eventually(lambda: clone.became == [(2, "web2")], lambda: b.text)
         a.thaw()
         eventually(lambda: "dom0 b provisions it" in a.text, lambda: a.text)
+        assert "dom0 b provisions the VM" in a.doctor("web1")["another-owner"]
         put(etcd, "web1", "web3")
         eventually(lambda: clone.became == [(2, "web2"), (3, "web3")], lambda: b.text)
         assert vm.became == [(1, "web1")]
@@ -183,6 +186,9 @@ def test_without_etcd_what_runs_goes_on_and_when_it_is_back_nothing_is_applied_t
         subprocess.run(asked_again, cwd=TOP, check=True, capture_output=True)
         eventually(lambda: "withheld" in a.vm("web1")["detail"], lambda: a.text)
         assert len(vm.guest.opened) == met, "its session has gone on"
+        found = a.doctor("web1")
+        assert "no-etcd" in found
+        assert "no-document-in-etcd" not in found, "it was seen"
         refused = a.says("status", "--timeout", "5")
         assert refused.returncode == 1
         assert "etcd" in refused.stderr

@@ -63,11 +63,10 @@ def monotonic(guest: Guest, unit: str, what: str) -> int:
     return int(done.output.strip())
 
 
-@pytest.mark.parametrize("kind", ["pvh", "pv"])
-def test_a_first_boot_is_configured_before_the_network_is_prepared_and_changed_while_it_runs(
-    lab: Lab, create: Callable[..., Guest], operator_key: str, kind: Kind
+def test_a_pv_guests_first_boot_is_configured_before_the_network_is_prepared_and_changed_while_it_runs(
+    lab: Lab, create: Callable[..., Guest], operator_key: str
 ) -> None:
-    guest = create(kind)
+    guest = create("pv")
     first = demo_xen.document(operator_key)
     answer = demo_xen.push(lab.dom0, first)
     assert answer["outcome"] == "applied"

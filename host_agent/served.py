@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from host_agent.channels.descriptors import NO_DESCRIPTORS
 from host_agent.channels.endpoint import domid_of
 from host_agent.channels.peer import SQUATTED
 from host_agent.channels.place import News, Place
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("pv-host-agent")
+
+#: What an operator has to do something about.
+_LEVELS: Final = {SQUATTED: logging.ERROR, NO_DESCRIPTORS: logging.ERROR}
 
 
 class Dom0(NamedTuple):
@@ -251,7 +255,7 @@ class Served:
         if squatted and self._stands != str(exc):
             self._write(lambda ledger: ledger.audit(self.wanted.key, SERVICE, str(exc)))
         happening = Happening.SQUATTED if squatted else Happening.UNREACHABLE
-        self._stand(State.UNREACHABLE, str(exc), logging.ERROR if squatted else logging.INFO, happening)
+        self._stand(State.UNREACHABLE, str(exc), _LEVELS.get(exc.word, logging.INFO), happening)
 
     def _tell_put_back(self) -> None:
         self.teller.tell(logging.WARNING, "its socket was removed, as a dying QEMU of an earlier life does; it was put back")

@@ -13,6 +13,7 @@ import termios
 import tty
 from typing import TYPE_CHECKING, Final
 
+from host_agent.channels.descriptors import leave_some, none_left
 from host_agent.channels.peer import check_listener, check_socket_file, check_terminal, expected
 from host_agent.errors import Unreachable, shown
 
@@ -40,6 +41,9 @@ _PTY_CURES: Final = _CURES | {
     errno.ENXIO: (MISSING, "no such device: the VM is off or restarting"),
     errno.EIO: (DEAD, "the terminal is hung up: its QEMU is gone"),
 }
+
+#: This process has as many as it may, or the whole system has.
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def open_stream(endpoint: Endpoint) -> int:
@@ -73,6 +77,7 @@ def _connect_to(path: Path, file: int, who: Expected) -> int:
         raise Unreachable("no-socket", f"{shown(path)}: not a socket")
     end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
+        leave_some(path, end.fileno())
         end.connect(f"/proc/self/fd/{file}")  # never waits: a full queue is EAGAIN (unix(7))
         check_listener(path, end, who)
     except (OSError, Unreachable):
@@ -88,6 +93,7 @@ def open_pty(path: Path, who: Expected) -> int:
     except OSError as exc:
         raise _unreachable(path, exc, _PTY_CURES) from None
     try:
+        leave_some(path, descriptor)
         check_terminal(path, os.fstat(descriptor), who)
         tty.setraw(descriptor, termios.TCSANOW)  # the default, TCSAFLUSH, discards what came before
     except Unreachable:
@@ -112,5 +118,7 @@ def unread(descriptor: int) -> int:
 
 
 def _unreachable(path: Path, exc: OSError, cures: dict[int, tuple[str, str]] = _CURES) -> Unreachable:
+    if exc.errno in _NO_DESCRIPTORS:
+        return none_left(path)
     word, cure = cures.get(exc.errno or 0, ("unreachable", exc.strerror or str(exc)))
     return Unreachable(word, f"{shown(path)}: {cure}")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Between two attempts to connect, and the longest that one may take: a packet that is lost is sent again after 1 and 3 s.
 RETRY_SECONDS: Final = 1.0
 _ATTEMPT_SECONDS: Final = 5.0
+#: So many of all VMs' at once: a thousand guests that change their networks together do not take all descriptors and processes.
+ATTEMPTS_AT_ONCE: Final = 64
+COMMANDS_AT_ONCE: Final = 32
 #: What is left for the word to reach the guest before its own deadline.
 _MARGIN_SECONDS: Final = 2.0
 #: A guest that asks again and again does not make dom0 look more often.
@@ -29,11 +32,19 @@ BETWEEN_LOOKS_SECONDS: Final = 5.0
 _STANDARD_ERROR: Final = 2
 
 
+class Lookers:
+    """What all streams share: so many attempts to connect, and so many commands, go on at once; the others wait in line."""
+
+    def __init__(self) -> None:
+        self.attempts = asyncio.Semaphore(ATTEMPTS_AT_ONCE)
+        self.commands = asyncio.Semaphore(COMMANDS_AT_ONCE)
+
+
 class Looks:
     """The looks of one stream: one at a time, the latest that was asked for. *decided* gets each verdict, or what went wrong."""
 
-    def __init__(self, decided: Callable[[asyncio.Future[Verdict]], None]) -> None:
-        self._decided = decided
+    def __init__(self, decided: Callable[[asyncio.Future[Verdict]], None], lookers: Lookers) -> None:
+        self._decided, self._lookers = decided, lookers
         self._asked: Asked | None = None
         self._task: asyncio.Task[Verdict] | None = None
         self._next = 0.0
@@ -47,7 +58,7 @@ class Looks:
         now = asyncio.get_running_loop().time()
         wait = max(self._next - now, 0.0)
         self._next = now + wait + BETWEEN_LOOKS_SECONDS
-        self._asked, self._task = asked, asyncio.create_task(_look(asked, wait, now + asked.seconds))
+        self._asked, self._task = asked, asyncio.create_task(_look(asked, wait, now + asked.seconds, self._lookers))
         self._task.add_done_callback(self._done)
 
     def end(self) -> None:
@@ -60,21 +71,24 @@ class Looks:
             self._decided(task)
 
 
-async def _look(asked: Asked, wait: float, until: float) -> Verdict:
+async def _look(asked: Asked, wait: float, until: float, lookers: Lookers) -> Verdict:
     await asyncio.sleep(wait)
     until -= min(_MARGIN_SECONDS, asked.seconds / 4)
-    good, text = await (_connect(asked, until) if asked.rule.check == "tcp" else _run(asked, until))
+    if asked.rule.check == "tcp":
+        good, text = await _connect(asked, until, lookers.attempts)
+    else:
+        good, text = await _run_in_line(asked, until, lookers.commands)
     return Verdict(asked.generation, good, text)
 
 
-async def _connect(asked: Asked, until: float) -> tuple[bool, str]:
+async def _connect(asked: Asked, until: float, line: asyncio.Semaphore) -> tuple[bool, str]:
     """Try again and again, until it works or the time is over."""
     loop = asyncio.get_running_loop()
     host, port = asked.rule.endpoint()
     to, problem = printable(asked.rule.tcp, 300), "there was no time to try"
     while (left := until - loop.time()) > 0:
         try:
-            async with asyncio.timeout(min(left, _ATTEMPT_SECONDS)):
+            async with asyncio.timeout(left), line, asyncio.timeout(_ATTEMPT_SECONDS):
                 await _connect_once(host, port)
         except TimeoutError:
             problem = "no answer"
@@ -127,6 +141,19 @@ async def _addresses(host: str, port: int) -> list[tuple[int, int, int, Any]]:
 
     threading.Thread(target=ask, daemon=True, name="resolve").start()
     return await answer
+
+
+async def _run_in_line(asked: Asked, until: float, line: asyncio.Semaphore) -> tuple[bool, str]:
+    """The same once it is its turn; a no where that does not come in time."""
+    try:
+        async with asyncio.timeout_at(until):
+            await line.acquire()
+    except TimeoutError:
+        return False, f"dom0 runs {COMMANDS_AT_ONCE} such commands at once, and its turn did not come in time"
+    try:
+        return await _run(asked, until)
+    finally:
+        line.release()
 
 
 async def _run(asked: Asked, until: float) -> tuple[bool, str]:

@@ -8,11 +8,12 @@ must be committed before what it has to send is sent.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from host_agent.ledger.standing import Moment, State
+from host_agent.log.allowance import Allowance
 from host_agent.talk.delivery import Delivery
 from host_agent.talk.generation import InForce
 from host_agent.talk.judgement import judge, refusal_text
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     from pv_channel.session import HostEvent
 
 
+#: So many greetings at once on account of what a guest does, and then one in so many seconds. A handshake costs us as much as
+#: a hundred other lines: a guest may restart, but not spin.
+_SOON: Final = Allowance(32, 5.0)
+
+
 def _never() -> str:
     """Why no generation may be sent: whatever is wanted may."""
     return ""
@@ -49,9 +55,9 @@ class Conversation:
     """The host's part over one byte stream. What takes *now* may change `next_deadline` and what there is to send."""
 
     __slots__ = (
-        "_asked_from", "_asking_whether_in_force", "_delivery", "_dry_run", "_greeted_at", "_greetings", "_has_greeted", "_key",
-        "_ledger", "_machine", "_next_count", "_ping_open", "_pings", "_tally", "_tell", "_timing", "_wanted", "_who", "end",
-        "next_deadline", "was_sealed",
+        "_asked_from", "_asking_whether_in_force", "_delivery", "_dry_run", "_greeted_at", "_greetings", "_has_greeted",
+        "_hurried", "_key", "_ledger", "_machine", "_next_count", "_ping_open", "_pings", "_tally", "_tell", "_timing",
+        "_wanted", "_who", "end", "next_deadline", "was_sealed",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +84,7 @@ class Conversation:
         self._key = wanted.key
         self._greetings = 0
         self._has_greeted = False
+        self._hurried = 0.0
         self._greeted_at = now - timing.between_greetings
         self._dry_run = dry_run
         self._who = who
@@ -182,8 +189,17 @@ class Conversation:
         self.next_deadline = now + (steps[self._greetings] if self._greetings < len(steps) else self._timing.greeting_every)
         self._greetings += 1
 
-    def _greet_soon(self) -> None:
-        self.next_deadline = self._greeted_at + self._timing.between_greetings
+    def _greet_soon(self, now: float) -> bool:
+        """Greet at once; False, and nothing changes, where the guest has brought that about too often."""
+        hurried = _SOON.take(self._hurried, now)
+        if hurried is None:
+            return False
+        self._hurried, self.next_deadline = hurried, self._soonest
+        return True
+
+    @property
+    def _soonest(self) -> float:
+        return self._greeted_at + self._timing.between_greetings
 
     def _take(self, event: HostEvent, now: float) -> None:
         match event:
@@ -195,8 +211,8 @@ class Conversation:
                     return  # and what ended it follows
                 self._meet(guest_key, hello, now)
             case Heard():
-                if self.end.state is not End.SEALED:
-                    self._greet_soon()
+                if self.end.state is not End.SEALED and self.next_deadline > self._soonest:
+                    self._greet_soon(now)
             case Refused(refusal, detail):
                 self._refused(Refused(refusal, detail), now)
             case Lost(reason):
@@ -309,9 +325,7 @@ class Conversation:
         self._stand(State.GREETING, text)
         self._moment(Moment.LOST, printable(reason, 200))
         self._tell(Notice(What.LOST, text))
-        if self._greetings == 0:
-            self._greet_soon()
-        else:
+        if self._greetings > 0 or not self._greet_soon(now):
             self._greet_later(now)
 
     def _count(self) -> None:

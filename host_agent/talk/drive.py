@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from host_agent.channels.connect import unread
 from host_agent.errors import LedgerDamaged, LedgerTrouble
-from host_agent.talk.confirm import Looks
+from host_agent.talk.confirm import Lookers, Looks
 from host_agent.talk.counts import Counts
 from host_agent.talk.intake import Intake
 from host_agent.talk.streams import Streams
@@ -47,7 +47,7 @@ class Batch:
     def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
         self._ledger, self._loop = ledger, loop
         self._drives: dict[Drive, None] = {}
-        self.streams, self.wheel, self.clock = Streams(loop), Wheel(loop), loop.time
+        self.streams, self.wheel, self.lookers, self.clock = Streams(loop), Wheel(loop), Lookers(), loop.time
         self._trouble: LedgerTrouble | None = None
         #: Why the last commit failed, if it did.
         self.last_trouble: LedgerTrouble | None = None
@@ -274,7 +274,7 @@ class Drive:
             conversation.tick(now, self.backlog())
         to_look_at = conversation.to_look_at()
         if to_look_at is not None:
-            self._looks = self._looks or Looks(self._decided)
+            self._looks = self._looks or Looks(self._decided, self._batch.lookers)
             self._looks.look(to_look_at)
         self._batch.add(self)
         deadline = conversation.next_deadline

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from host_agent.talk import confirm
-from host_agent.talk.confirm import Looks
+from host_agent.talk.confirm import Lookers, Looks
 from host_agent.talk.confirmation import Asked, Verdict
 from pv_channel.document import from_values
 
@@ -42,7 +42,7 @@ async def verdict(asked: Asked) -> Verdict:
     """What one look comes to."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Verdict] = loop.create_future()
-    looks = Looks(lambda look: answer.set_result(look.result()))
+    looks = Looks(lambda look: answer.set_result(look.result()), Lookers())
     looks.look(asked)
     async with asyncio.timeout(DEADLINE_SECONDS):
         return await answer
@@ -164,7 +164,7 @@ def test_a_look_that_is_not_wanted_any_more_leaves_no_process(tmp_path: Path) ->
     pid_file = tmp_path / "pid"
 
     async def give_up() -> None:
-        looks = Looks(lambda look: pytest.fail("a cancelled look gave a verdict"))
+        looks = Looks(lambda look: pytest.fail("a cancelled look gave a verdict"), Lookers())
         script = f'echo $$ >"{pid_file}.new"; mv "{pid_file}.new" "{pid_file}"; sleep 60'
         looks.look(question(command("/bin/sh", "-c", script), 60))
         while not pid_file.exists():
@@ -178,7 +178,7 @@ def test_a_look_that_is_not_wanted_any_more_leaves_no_process(tmp_path: Path) ->
 def test_a_guest_that_asks_again_for_the_same_is_looked_at_once(tmp_path: Path) -> None:
     async def ask_thrice() -> list[Verdict]:
         verdicts: list[Verdict] = []
-        looks = Looks(lambda look: verdicts.append(look.result()))
+        looks = Looks(lambda look: verdicts.append(look.result()), Lookers())
         for seconds in (9, 8, 7):
             looks.look(question(command("/bin/sh", "-c", f'echo run >>"{tmp_path}/runs"; sleep 0.3'), seconds))
             await asyncio.sleep(0.05)
@@ -196,7 +196,7 @@ def test_a_guest_that_asks_again_and_again_does_not_have_dom0_run_programs_as_of
     monkeypatch.setattr(confirm, "BETWEEN_LOOKS_SECONDS", 1.0)
 
     async def ask_often() -> None:
-        looks = Looks(lambda look: None)
+        looks = Looks(lambda look: None, Lookers())
         for generation in range(40):
             looks.look(question(command("/bin/sh", "-c", f'echo run >>"{tmp_path}/runs"'), 9, generation + 1))
             await asyncio.sleep(0.05)
@@ -221,3 +221,39 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], timeout=DEADLINE_SECONDS, check=True)
+
+
+def test_where_many_ask_at_once_commands_wait_in_line_and_one_whose_turn_does_not_come_is_a_no(tmp_path: Path) -> None:
+    async def story() -> tuple[Verdict, Verdict]:
+        lookers = Lookers()
+        lookers.commands = asyncio.Semaphore(1)
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Verdict]] = [loop.create_future(), loop.create_future()]
+        slow, other = (Looks(lambda look, answer=answer: answer.set_result(look.result()), lookers) for answer in answers)  # type: ignore[misc]
+        slow.look(question(command("/bin/sh", "-c", f"touch {tmp_path}/began; sleep 3600"), seconds=6))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (tmp_path / "began").exists():
+                await asyncio.sleep(0.01)
+            other.look(question(command("/bin/true"), seconds=1))
+            return await answers[0], await answers[1]
+
+    slow, other = asyncio.run(story())
+    assert (slow.good, other.good) == (False, False)
+    assert "its turn did not come in time" in other.text
+
+
+def test_connections_in_line_are_made_one_after_the_other(listener: socket.socket) -> None:
+    async def story() -> list[Verdict]:
+        lookers = Lookers()
+        lookers.attempts = asyncio.Semaphore(1)
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Verdict]] = [loop.create_future() for _ in range(5)]
+        for answer in answers:
+            looks = Looks(lambda look, answer=answer: answer.set_result(look.result()), lookers)  # type: ignore[misc]
+            looks.look(question(tcp(listener.getsockname()[1]), seconds=DEADLINE_SECONDS))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await asyncio.gather(*answers)
+
+    with listener:
+        listener.listen()
+        assert all(verdict.good for verdict in asyncio.run(story()))

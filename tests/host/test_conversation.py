@@ -414,3 +414,16 @@ def test_ping_numbers_are_answered_only_once(talk: Talk) -> None:
     talk.guest.answer = lambda message, end: asked.append(message) if isinstance(message, Ping) else None
     talk.pass_time(TIMING.ping_every)
     assert [ping.n for ping in asked] == [2]
+
+
+def test_a_guest_cannot_have_us_greet_it_again_and_again(talk: Talk) -> None:
+    """Each line of an earlier session is a reason to greet now rather than later, but not for ever."""
+    conversation = talk.begin()
+    stale = finish(header(GUEST_SPEAKS, b"A" * 8, b"B" * 8, 5, 0), b"")
+    greetings, seconds = 0, 300
+    for _ in range(10 * seconds):
+        talk.now += 0.1
+        greetings += talk.tick().count(b"\n> ")
+        conversation.receive(stale, talk.now)
+    by_itself = seconds / TIMING.greeting_every
+    assert by_itself < greetings <= 40 + seconds / 5 + by_itself

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.qemu_ga import qemu_ga
+
 if TYPE_CHECKING:
     from bench.row import Row
 
 #: In the order of the report. Some need root, for namespaces and a Debian tree; the last boots the lab besides.
-SUBJECTS = ("cold_start", "round_trips", "wire", "storm", "status")
+SUBJECTS = ("cold_start", "round_trips", "wire", "sessions", "storm", "fairness", "idle", "status", "qemu_ga")
 ROOT_SUBJECTS = ("cloud_init",)
 LAB_SUBJECTS = ("hvc",)
 ALL = (*SUBJECTS, *ROOT_SUBJECTS, *LAB_SUBJECTS)
@@ -33,6 +35,7 @@ def main() -> int:
     for reason, left_out in (
         ("needs root", (*ROOT_SUBJECTS, *LAB_SUBJECTS) if os.geteuid() != 0 else ()),
         ("--no-lab", LAB_SUBJECTS if arguments.no_lab else ()),
+        ("needs qemu-ga: apt-get install qemu-guest-agent", ("qemu_ga",) if not qemu_ga() else ()),
     ):
         for subject in set(subjects) & set(left_out):
             print(f"not measured: {subject} ({reason})")

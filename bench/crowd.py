@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A crowd of guests behind unix sockets, in processes of their own: what they cost is not counted among what the host costs.
+"""A crowd of guests behind unix sockets, in processes of their own: what they cost is not counted among what dom0 costs.
 
-`python -m bench.crowd DIRECTORY FIRST COUNT FLOODING`: guests number FIRST and on, of which the first FLOODING ones flood.
+`python -m bench.crowd DIRECTORY FIRST COUNT FLOOD`: the guests number FIRST and on listen, take connections, and read nothing
+until a line comes on standard input: then they boot, all at once. Where FLOOD is 1 they are of the kind that floods.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pv_channel import CHANNEL_NAME
 from pv_channel.document import parse
-from pv_channel.messages import Hello, ItemResult, Outcome, Ping, Pong, Provision, Result
+from pv_channel.line import GUEST_SPEAKS, finish, header
+from pv_channel.messages import Facts, Hello, ItemResult, Outcome, Ping, Pong, Provision, Result
 from pv_channel.noise import KeyPair
 from pv_channel.session import FromHost, Guest
 from pv_channel.trust import Trust
@@ -25,11 +27,14 @@ from pv_channel.trust import Trust
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: A process may have 20,000 descriptors where this is measured; each guest has a listener and a connection.
+#: Each guest has a listener and a connection, and a process may often have 20,000 descriptors.
 _EACH: Final = 5000
 _CHANNEL: Final = CHANNEL_NAME.encode("ascii")
-#: What a flooding guest says, as fast as it is taken: whole lines that are none of ours, the dearest to look at.
-FLOOD: Final = b"< AAAAAAAA BBBBBBBB 1 1 bm9uc2Vuc2U= 00000000\n" * 1024
+_BOOT_ID: Final = "0f4c6b1e-6f5b-4a53-9d1b-2f6f0a3c9e01"
+_FACTS: Final = Facts("Debian GNU/Linux 12 (bookworm)", "6.1.0-18-amd64", "web1", _BOOT_ID, ["10.0.0.7/24"])
+#: Of all that a stranger can say, a whole line of an earlier session costs dom0 most to look at.
+FLOOD: Final = finish(header(GUEST_SPEAKS, b"A" * 8, b"B" * 8, 7, 7), b"nonsense") * 1024
+_SOMETHING: Final = 65536
 
 
 def name(number: int) -> str:
@@ -38,126 +43,144 @@ def name(number: int) -> str:
 
 
 class Crowd:
-    """*count* guests at ``vmNNNNN.sock`` in *directory*, the first *flooding* of which flood whoever connects."""
+    """*count* guests, from number *first* on, at ``vmNNNNN.sock`` in *directory*; of the kind that floods, or honest ones."""
 
-    def __init__(self, directory: Path, count: int, flooding: int = 0) -> None:
-        self._directory, self._count, self._flooding = directory, count, flooding
+    def __init__(self, directory: Path, count: int, first: int = 0, *, flood: bool = False) -> None:
+        self._words = [(directory, at, min(_EACH, first + count - at), int(flood)) for at in range(first, first + count, _EACH)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        for first in range(0, self._count, _EACH):
-            words = (self._directory, first, min(_EACH, self._count - first), max(self._flooding - first, 0))
+        for words in self._words:
             command = [sys.executable, "-m", "bench.crowd", *map(str, words)]
             self._processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         for process in self._processes:
-            assert process.stdout is not None
-            if process.stdout.readline() != b"listening\n":
+            if process.stdout is None or process.stdout.readline() != b"listening\n":
                 raise RuntimeError("the guests do not listen")
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()
-            process.wait()
+            process.communicate()
 
-    @property
-    def pids(self) -> list[int]:
-        """The processes that they are in."""
-        return [process.pid for process in self._processes]
+    def boot(self) -> None:
+        """All at once."""
+        for process in self._processes:
+            if process.stdin is not None:
+                process.stdin.write(b"boot\n")
+                process.stdin.flush()
 
 
 class _Machine:
-    """One guest: its key and what it has in force outlive its connections."""
+    """One guest: its key, and what it has in force, outlive its connections."""
 
-    def __init__(self, *, floods: bool) -> None:
-        self.key = KeyPair.generate()
-        self.floods = floods
-        self.hello = Hello("0.1.0")
-        self.rest = b""
-        self.end = self._boot()
-
-    def _boot(self) -> Guest:
-        return Guest(channel=_CHANNEL, uuid=None, key=self.key, trust=Trust(), hello=self.hello, random_bytes=os.urandom)
-
-    def receive(self, data: bytes) -> bytes:
-        """What comes back for these bytes."""
-        for event in self.end.receive(data):
-            if isinstance(event, FromHost):
-                self._answer(event)
-        return self.end.data_to_send()
+    def __init__(self) -> None:
+        self._key = KeyPair.generate()
+        self._hello = Hello("0.1.0")
+        self.restart()
 
     def restart(self) -> None:
         """A new stream."""
-        self.end, self.rest = self._boot(), b""
+        self._end = Guest(
+            channel=_CHANNEL, uuid=None, key=self._key, trust=Trust(), hello=self._hello, random_bytes=os.urandom
+        )
+        self._has_said_facts = False
+
+    def receive(self, data: bytes) -> bytes:
+        """What comes back for these bytes."""
+        for event in self._end.receive(data):
+            if isinstance(event, FromHost):
+                self._answer(event)
+        return self._end.data_to_send()
 
     def _answer(self, event: FromHost) -> None:
         match event.message:
             case Ping(n):
-                self.end.send(Pong(n))
+                self._end.send(Pong(n) if self._has_said_facts else Pong(n, _FACTS))
+                self._has_said_facts = True
             case Provision(raw):
                 document = parse(bytes(raw))
                 number = document.generation
-                assert isinstance(number, int)
-                self.hello = self.end.hello = Hello("0.1.0", number, str(document.instance_id), document.digest())
+                if not isinstance(number, int):
+                    raise RuntimeError("a document without a generation")
+                self._hello = self._end.hello = Hello("0.1.0", number, str(document.instance_id), document.digest())
                 items = [ItemResult("hostname", Outcome.APPLIED), ItemResult("network", Outcome.APPLIED)]
-                self.end.send(Result(number, Outcome.APPLIED, items, milliseconds=12))
+                self._end.send(Result(number, Outcome.APPLIED, items, milliseconds=12))
 
 
-class _Stream(NamedTuple):
-    end: socket.socket
-    machine: _Machine
+class _Process:
+    """The guests of one process, and who is connected to them."""
 
+    def __init__(self, *, flood: bool) -> None:
+        self._flood = flood
+        self._selector = selectors.EpollSelector()
+        self._listeners: dict[socket.socket, _Machine] = {}
+        self._streams: dict[socket.socket, _Machine] = {}
+        self._is_up = False
 
-def serve(directory: Path, first: int, count: int, flooding: int) -> None:
-    """Until killed."""
-    selector = selectors.EpollSelector()
-    for number in range(first, first + count):
+    def listen(self, path: Path) -> None:
+        """Another guest, at *path*."""
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(os.fspath(directory / f"{name(number)}.sock"))
+        listener.bind(os.fspath(path))
         listener.listen(1)
-        listener.setblocking(False)
-        selector.register(listener, selectors.EVENT_READ, _Stream(listener, _Machine(floods=number - first < flooding)))
-    gc.freeze()
-    print("listening", flush=True)
-    listeners = {stream.data.end for stream in selector.get_map().values()}
-    while True:
-        for key, events in selector.select():
-            stream: _Stream = key.data
-            if stream.end in listeners:
-                end, _ = stream.end.accept()
-                end.setblocking(False)
-                stream.machine.restart()
-                interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if stream.machine.floods else 0)
-                selector.register(end, interest, _Stream(end, stream.machine))
-            elif not _turn(stream, events):
-                selector.unregister(stream.end)
-                stream.end.close()
+        self._listeners[listener] = _Machine()
+        self._selector.register(listener, selectors.EVENT_READ)
 
+    def serve(self) -> None:
+        """Until killed."""
+        self._selector.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in self._selector.select():
+                if not isinstance(key.fileobj, socket.socket):
+                    self._boot()
+                elif key.fileobj in self._listeners:
+                    self._accept(key.fileobj)
+                else:
+                    self._turn(key.fileobj)
 
-def _turn(stream: _Stream, events: int) -> bool:
-    """Hear and answer; whether the stream goes on."""
-    try:
-        if events & selectors.EVENT_READ:
-            data = stream.end.recv(65536)
-            if not data:
-                return False
-            stream.machine.rest += stream.machine.receive(data)
-        if stream.machine.rest:
-            sent = stream.end.send(stream.machine.rest)
-            stream.machine.rest = stream.machine.rest[sent:]
-        if stream.machine.floods and events & selectors.EVENT_WRITE and not stream.machine.rest:
-            sent = stream.end.send(FLOOD)
-            stream.machine.rest = FLOOD[sent:]
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return True
+    def _boot(self) -> None:
+        sys.stdin.readline()
+        self._selector.unregister(sys.stdin)
+        self._is_up = True
+        for end in self._streams:
+            self._follow(end)
+
+    def _accept(self, listener: socket.socket) -> None:
+        end, _ = listener.accept()
+        end.setblocking(False)
+        machine = self._streams[end] = self._listeners[listener]
+        machine.restart()
+        if self._is_up:
+            self._follow(end)
+
+    def _follow(self, end: socket.socket) -> None:
+        self._selector.register(end, selectors.EVENT_WRITE if self._flood else selectors.EVENT_READ)
+
+    def _turn(self, end: socket.socket) -> None:
+        try:
+            if self._flood:
+                end.send(FLOOD)
+                return
+            data = end.recv(_SOMETHING)
+            if data:
+                end.sendall(self._streams[end].receive(data))
+                return
+        except OSError:  # the host has left
+            pass
+        self._selector.unregister(end)
+        del self._streams[end]
+        end.close()
 
 
 def main(words: Sequence[str]) -> None:
     """Serve, as told."""
-    serve(Path(words[0]), *map(int, words[1:]))
+    directory, first, count, flood = Path(words[0]), *map(int, words[1:])
+    process = _Process(flood=bool(flood))
+    for number in range(first, first + count):
+        process.listen(directory / f"{name(number)}.sock")
+    gc.freeze()
+    print("listening", flush=True)
+    process.serve()
 
 
 if __name__ == "__main__":

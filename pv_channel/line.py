@@ -102,6 +102,8 @@ class LineReader:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream; return the lines that are now complete, without their newlines."""
+        if data.find(b"\n") == len(data) - 1 and 1 < len(data) <= MAX_LINE_BYTES and not self._rest and not self._skipping:
+            return [data[:-1]]  # one line and nothing else, as nearly always
         *complete, rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
         if complete and self._skipping:
             self._skipping = False

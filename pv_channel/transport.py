@@ -111,11 +111,12 @@ class InFlight:
 
         Nothing else is taken for it, be it in the same session: a guest may say a line 0 again behind a line 5.
         """
-        lines = self._lines
-        for position, (of, number, _) in enumerate(lines, 1):
+        heard = 0
+        for position, (of, number, size) in enumerate(self._lines, 1):
+            heard += size
             if number == sequence and of == session:
-                self.used -= sum(size for _, _, size in lines[:position])
-                del lines[:position]
+                self.used -= heard
+                del self._lines[:position]
                 return True
         return False
 

@@ -82,10 +82,11 @@ managed=0
 INI
 dbus-daemon --config-file=/run/bus.conf --nofork --nopidfile 2>/dev/null &
 bus=$!
+for _ in $(seq 1200); do if [ -S /run/dbus/system_bus_socket ]; then break; fi; sleep 0.05; done
 NetworkManager --no-daemon >"$out/daemon" 2>&1 &
 daemon=$!
-trap 'kill $daemon; wait $daemon || true; kill $bus' EXIT
-for _ in $(seq 200); do if nmcli general status >/dev/null 2>&1; then break; fi; sleep 0.05; done
+trap 'kill $daemon || true; wait $daemon || true; kill $bus' EXIT
+for _ in $(seq 1200); do if nmcli general status >/dev/null 2>&1; then break; fi; sleep 0.05; done
 "$python" -m tests.real.provision_here "$@"
 """
 

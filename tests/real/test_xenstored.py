@@ -14,7 +14,7 @@ import pytest
 from host_agent.channels.discovery import Discovery, survey
 from host_agent.channels.endpoint import Domain, Endpoint
 from host_agent.errors import HostError
-from host_agent.qemu.hotplug_nodes import NewConsole, Place, begin_closing, remove, stay_open, used, write
+from host_agent.qemu.hotplug_nodes import NewConsole, Place, begin_closing, offer_to_qemu, remove, stay_open, used, write
 from host_agent.xenstore.errors import Again, Exists, Invalid, Lost, NoEntry, Refused
 from host_agent.xenstore.wire import Event, Operation, Permission
 from pv_channel.greeting import uuid_bytes
@@ -243,6 +243,7 @@ def test_a_plugged_channels_nodes_come_at_once_with_their_owners_and_go_without_
         nodes = await tree(store)
         assert nodes[place.frontend] == (b"", guests)
         assert nodes[f"{place.frontend}/state"] == (b"1", guests)
+        assert nodes[f"{place.backend}/state"] == (b"0", qemus)
         assert nodes[f"{place.frontend}/output"] == (b"chardev:libxl-channel3", qemus)
         assert nodes[f"{place.backend}/path"] == (b"/run/third.sock", qemus)
         assert nodes[f"{place.libxl}/path"] == (b"/run/third.sock", [Permission("n", 0)])
@@ -250,6 +251,9 @@ def test_a_plugged_channels_nodes_come_at_once_with_their_owners_and_go_without_
         assert await used(store, 7) == {1, 2, 3}
         with pytest.raises(HostError, match="is there already"):
             await write(store, console)
+        await offer_to_qemu(store, place)
+        nodes = await tree(store)
+        assert nodes[f"{place.backend}/state"] == (b"1", qemus)
         await begin_closing(store, place)
         assert await stay_open(store, place, "1", "1")
         assert not await stay_open(store, place, "1", "1")

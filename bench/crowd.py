@@ -2,7 +2,8 @@
 """A crowd of guests behind unix sockets, in processes of their own: what they cost is not counted among what dom0 costs.
 
 `python -m bench.crowd DIRECTORY FIRST COUNT FLOOD`: the guests number FIRST and on listen, take connections, and read nothing
-until a line comes on standard input: then they boot, all at once. Where FLOOD is 1 they are of the kind that floods.
+until a line comes on standard input: then they boot, all at once. Where FLOOD is 1 they are of the kind that floods. They
+end with their standard input.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from bench.descriptors import connections
+from host_agent.at_start import allow_many_files
 from pv_channel import CHANNEL_NAME
 from pv_channel.document import parse
 from pv_channel.line import GUEST_SPEAKS, finish, header
@@ -27,8 +30,9 @@ from pv_channel.trust import Trust
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Each guest has a listener and a connection, and a process may often have 20,000 descriptors.
+#: In one process: a guest has a listener and a connection, and a process may often have 20,000 descriptors.
 _EACH: Final = 5000
+_DESCRIPTORS: Final = 2
 _CHANNEL: Final = CHANNEL_NAME.encode("ascii")
 _BOOT_ID: Final = "0f4c6b1e-6f5b-4a53-9d1b-2f6f0a3c9e01"
 _FACTS: Final = Facts("Debian GNU/Linux 12 (bookworm)", "6.1.0-18-amd64", "web1", _BOOT_ID, ["10.0.0.7/24"])
@@ -46,7 +50,8 @@ class Crowd:
     """*count* guests, from number *first* on, at ``vmNNNNN.sock`` in *directory*; of the kind that floods, or honest ones."""
 
     def __init__(self, directory: Path, count: int, first: int = 0, *, flood: bool = False) -> None:
-        self._words = [(directory, at, min(_EACH, first + count - at), int(flood)) for at in range(first, first + count, _EACH)]
+        each, end = min(_EACH, connections(_DESCRIPTORS)), first + count
+        self._words = [(directory, at, min(each, end - at), int(flood)) for at in range(first, end, each)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -55,6 +60,7 @@ class Crowd:
             self._processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         for process in self._processes:
             if process.stdout is None or process.stdout.readline() != b"listening\n":
+                self.__exit__()
                 raise RuntimeError("the guests do not listen")
         return self
 
@@ -139,8 +145,8 @@ class _Process:
                     self._turn(key.fileobj)
 
     def _boot(self) -> None:
-        sys.stdin.readline()
-        self._selector.unregister(sys.stdin)
+        if not sys.stdin.readline():  # whoever measured is gone
+            sys.exit()
         self._is_up = True
         for end in self._streams:
             self._follow(end)
@@ -174,6 +180,7 @@ class _Process:
 
 def main(words: Sequence[str]) -> None:
     """Serve, as told."""
+    allow_many_files()
     directory, first, count, flood = Path(words[0]), *map(int, words[1:])
     process = _Process(flood=bool(flood))
     for number in range(first, first + count):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an idle VM costs dom0's memory, of ten thousand: all of it, beside what a bare connection of asyncio costs.
 
-`python -m bench.idle DIRECTORY COUNT` is that: streams to so many sockets and nothing else; it prints the bytes for each.
+`python -m bench.idle DIRECTORY COUNT KIND` is that: connections to so many sockets and nothing else; it prints the bytes of each.
+The kind that we are held against, ``protocol``, is the least that asyncio has, a transport and a protocol; ``stream`` is its
+reader and writer, as most programs have them. The kernel's part of a connection is the same for all, and is not counted.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import time
 from pathlib import Path
 
 from bench.crowd import Crowd, name
+from bench.descriptors import connections
 from bench.dom0 import APPLIED, Dom0, cpu_seconds, private_bytes
 from bench.row import Row
+from host_agent.at_start import allow_many_files
 
 VMS = 10_000
 #: So many have loaded all code, and are not counted.
@@ -30,48 +34,71 @@ def rows() -> list[Row]:
     """The service has a session, a document, a ledger's row and what else it keeps for each; guests are other processes."""
     with tempfile.TemporaryDirectory(prefix="pv-bench-") as scratch:
         dom0 = Dom0(Path(scratch))
-        with Crowd(dom0.sockets, VMS) as guests:
+        vms = min(VMS, connections())
+        with Crowd(dom0.sockets, vms) as guests:
             guests.boot()
-            bare = _bare(dom0.sockets)
-            ours, cpu = _served(dom0)
-    measured = f"{ours:.0f} bytes a VM; a bare asyncio stream {bare:.0f}; {cpu * 100:.0f} % of a core for all of them"
+            bare, stream = (_bare(dom0.sockets, vms, kind) for kind in ("protocol", "stream"))
+            ours, cpu = _served(dom0, vms)
+    measured = f"{ours:.0f} bytes a VM; a bare transport and protocol {bare:.0f}, a reader and writer {stream:.0f}"
+    measured += f"; {cpu * 100:.0f} % of a core for all of them"
+    if vms < VMS:
+        measured += f"; not of {VMS:,}: the hard limit of RLIMIT_NOFILE allows a process no more"
     note = "per VM: the session, the conversation, the document's JSON, its path and what tells its file from the next"
-    what = f"memory of an idle VM, of {VMS:,}, to a bare asyncio stream"
+    what = f"memory of an idle VM, of {vms:,}, to a bare asyncio connection"
     return [Row(what, ours / bare, 2.0, "lower", measured, note)]
 
 
-def _served(dom0: Dom0) -> tuple[float, float]:
+def _served(dom0: Dom0, vms: int) -> tuple[float, float]:
     """Bytes for each VM, and processor seconds a second for all."""
     dom0.want(0, _BEFORE)
     with dom0:
         dom0.wait(APPLIED, _BEFORE)
         time.sleep(_QUIET_SECONDS)
         before = private_bytes(dom0.process.pid)
-        dom0.want(_BEFORE, VMS - _BEFORE)
-        dom0.wait(APPLIED, VMS)
+        dom0.want(_BEFORE, vms - _BEFORE)
+        dom0.wait(APPLIED, vms)
         time.sleep(_QUIET_SECONDS)
         began, used = time.monotonic(), cpu_seconds(dom0.process.pid)
         time.sleep(_QUIET_SECONDS)
         share = (cpu_seconds(dom0.process.pid) - used) / (time.monotonic() - began)
-        return (private_bytes(dom0.process.pid) - before) / (VMS - _BEFORE), share
+        return (private_bytes(dom0.process.pid) - before) / (vms - _BEFORE), share
 
 
-def _bare(sockets: Path) -> float:
-    """Bytes for each connection, of as many."""
-    command = [sys.executable, "-m", "bench.idle", os.fspath(sockets), str(VMS)]
+def _bare(sockets: Path, count: int, kind: str) -> float:
+    """Bytes for each connection, of so many."""
+    command = [sys.executable, "-m", "bench.idle", os.fspath(sockets), str(count), kind]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-async def connect(sockets: Path, count: int) -> float:
+class _Connection(asyncio.Protocol):
+    """As little as can be made use of."""
+
+    __slots__ = ("transport",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+
+async def connect(sockets: Path, count: int, kind: str) -> float:
     """Have so many; bytes for each."""
+    loop = asyncio.get_running_loop()
+    connected: list[object] = []
     before = private_bytes(os.getpid())
-    streams = [await asyncio.open_unix_connection(sockets / f"{name(number)}.sock") for number in range(count)]
+    for number in range(count):
+        path = os.fspath(sockets / f"{name(number)}.sock")
+        if kind == "stream":
+            connected.append(await asyncio.open_unix_connection(path))
+        else:
+            connected.append(await loop.create_unix_connection(_Connection, path))
     gc.collect()
-    after = private_bytes(os.getpid())
-    for _, writer in streams:
-        writer.transport.abort()
-    return (after - before) / count
+    return (private_bytes(os.getpid()) - before) / count
+
+
+def main(directory: str, count: str, kind: str) -> None:
+    """Print it, and end without the work of closing each."""
+    allow_many_files()
+    print(asyncio.run(connect(Path(directory), int(count), kind)), flush=True)
 
 
 if __name__ == "__main__":
-    print(asyncio.run(connect(Path(sys.argv[1]), int(sys.argv[2]))))
+    main(*sys.argv[1:])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.row import Row
 
 #: In the order of the report. Some need root, for namespaces and a Debian tree; the last boots the lab besides.
-SUBJECTS = ("cold_start", "round_trips", "wire", "sessions", "storm", "fairness", "idle", "status", "qemu_ga")
+SUBJECTS = ("cold_start", "round_trips", "wire", "sessions", "storm", "idle", "status", "qemu_ga")
 ROOT_SUBJECTS = ("cloud_init",)
 LAB_SUBJECTS = ("hvc",)
 ALL = (*SUBJECTS, *ROOT_SUBJECTS, *LAB_SUBJECTS)

@@ -11,7 +11,7 @@ from host_agent.documents.layer import INHERIT, own_of
 from host_agent.documents.layers import Unsettled
 from host_agent.documents.stack import Stack
 from host_agent.documents.text_file import located, text_of
-from pv_channel.document import parse
+from pv_channel.document import from_values
 from pv_channel.errors import LocalError
 from pv_channel.greeting import NO_UUID, uuid_bytes, uuid_text
 
@@ -42,7 +42,7 @@ class Wanted:
     def document(self) -> Document:
         """The document itself, which while nobody wants it is kept as its JSON: a tenth of the memory."""
         if self._document is None:
-            self._document = parse(self._as_text())
+            self._document = from_values(msgspec.json.decode(self._as_text()))
         return self._document
 
     def rest(self) -> None:

@@ -318,14 +318,14 @@ class Conversation:
         self._tell(Notice(What.REFUSED, text, refusal=refused.refusal))
 
     def _lost(self, reason: str, now: float) -> None:
-        """The session is over; greet again at once after a session that was of use, else in the slower and slower steps."""
+        """The session is over: greet again at once, unless the guest has had that too often; then in slower and slower steps."""
         self._delivery.over()
         self._ping_open, self._asked_from = False, 0
         text = f"the session ended: {printable(reason, 200)}"
         self._stand(State.GREETING, text)
         self._moment(Moment.LOST, printable(reason, 200))
         self._tell(Notice(What.LOST, text))
-        if self._greetings > 0 or not self._greet_soon(now):
+        if not self._greet_soon(now):
             self._greet_later(now)
 
     def _count(self) -> None:

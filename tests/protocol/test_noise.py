@@ -190,6 +190,18 @@ def test_a_tag_that_does_not_verify_leaves_the_nonce_as_it_was() -> None:
     assert receiving.decrypt_with_ad(b"ad", sealed) == b"text"
 
 
+def test_a_cipher_that_rests_goes_on_where_it_was() -> None:
+    sending, receiving, unrested = (CipherState(bytes(range(32))) for _ in range(3))
+    for number in range(5):
+        sealed = sending.encrypt_with_ad(b"ad", b"%d" % number)
+        assert sealed == unrested.encrypt_with_ad(b"ad", b"%d" % number)
+        sending.rest()
+        assert receiving.decrypt_with_ad(b"ad", sealed) == b"%d" % number
+        receiving.rest()
+        with pytest.raises(NotAuthenticated):
+            receiving.decrypt_with_ad(b"ad", sealed)
+
+
 def test_a_key_is_not_used_beyond_its_last_nonce() -> None:
     cipher = CipherState(bytes(32))
     cipher.n = MAX_NONCE

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: So many greetings at once on account of what a guest does, and then one in so many seconds. A handshake costs us as much as
 #: a hundred other lines: a guest may restart, but not spin.
-_SOON: Final = Allowance(32, 5.0)
+SOON: Final = Allowance(32, 5.0)
 
 
 def _never() -> str:
@@ -191,7 +191,7 @@ class Conversation:
 
     def _greet_soon(self, now: float) -> bool:
         """Greet at once; False, and nothing changes, where the guest has brought that about too often."""
-        hurried = _SOON.take(self._hurried, now)
+        hurried = SOON.take(self._hurried, now)
         if hurried is None:
             return False
         self._hurried, self.next_deadline = hurried, self._soonest

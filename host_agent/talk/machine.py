@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pv_channel.messages import Facts
 
 #: So many changes are told at once, such as addresses that come up one after another …
-_BURST: Final = 8
+BURST: Final = 8
 #: … and then one in so many seconds. All of them go on record.
-_SECONDS_EACH: Final = 900.0
-_TOLD: Final = Allowance(_BURST, _SECONDS_EACH)
+SECONDS_EACH: Final = 900.0
+_TOLD: Final = Allowance(BURST, SECONDS_EACH)
 _SHOWN: Final = 60
 #: More addresses than these are counted.
 _ADDRESSES_SHOWN: Final = 6

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from host_agent.__main__ import main
 from host_agent.ledger.schema import AUDITS_KEPT
 from host_agent.talk.confirmation import Verdict
-from host_agent.talk.machine import _BURST
+from host_agent.talk.machine import BURST
 from host_agent.talk.notices import What
 from host_agent.views.status import View
 from host_agent.who import SERVICE
@@ -182,7 +182,7 @@ def test_a_guest_that_is_another_at_every_question_fills_nothing(talk: Talk) -> 
     for number in range(200):
         guest.machine = Facts(hostname=f"\x1b[2Jweb{number}" * 4, addresses=[f"{number}.\x1b"] * 64)
         talk.pass_time(TIMING.ping_every)
-    assert len(events(talk)) <= _BURST + (talk.now - began) / 900 + 1
+    assert len(events(talk)) <= BURST + (talk.now - began) / 900 + 1
     assert all(text.isascii() and text.isprintable() and len(text) < 500 for text in events(talk))
     assert talk.vm()["facts"]["hostname"].startswith("\\x1b[2Jweb199")
 

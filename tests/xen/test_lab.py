@@ -114,20 +114,20 @@ def test_two_guests_run_at_once_and_share_nothing_and_a_disk_outlives_a_power_cu
 
 def scripts_return_their_status_and_every_byte(lab: Lab, guest: Guest) -> None:
     """What a test runs in a guest is what the guest runs, and what it says is what the test gets."""
+    assert guest.wait_ready() == "running", guest.console()
     assert guest.run("exit 7", check=False).status == 7
     assert guest.run("seq 20000").output == "".join(f"{number}\n" for number in range(1, 20001))
     assert guest.run("printf 'a\\tb\\r\\n\\033[1m'; echo -n unended").output == "a\tb\r\n\033[1munended"
     long_script = "\n".join(f"# {number:060}" for number in range(400)) + "\necho 'still $here'\n"
     assert guest.run(long_script).output == "still $here\n"
     with pytest.raises(LabError, match="status 124"):
-        guest.run("sleep 1000", timeout=30)
+        guest.run("sleep 1000", timeout=60)
     assert guest.run("echo alive; sleep 1000 & exit 0").output == "alive\n"
     with pytest.raises(LabError, match="status 1"):
         guest.run("false")
     assert lab.guest(guest.name).config == guest.config
     with pytest.raises(LabError, match=f"guest {guest.name} exists"):
         lab.create(guest.name)
-    assert guest.wait_ready() == "running", guest.console()
     assert guest.run("true").status == 0
 
 

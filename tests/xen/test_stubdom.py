@@ -154,6 +154,7 @@ def test_a_device_model_in_a_stubdomain_is_started_spoken_with_saved_and_restore
 
     # Each party is killed, and comes back.
     with dom0.spawn("exec pv-host-agent dm qmp --serve target1", log="/run/served.log") as served:
+        dom0.run("timeout 300 sh -c 'until pgrep -x vchan-socket-pr; do sleep 0.2; done'", timeout=EVENTUALLY_SECONDS)
         assert both.ask("query-status")["status"] == "prelaunch"
         dom0.run("pkill -9 -x vchan-socket-pr")
         assert both.ask("query-status")["status"] == "prelaunch"

@@ -44,7 +44,7 @@ def rows() -> list[Row]:
     measured += f"; {cpu * 100:.0f} % of a core for all of them"
     if vms < VMS:
         measured += f"; not of {VMS:,}: the hard limit of RLIMIT_NOFILE allows a process no more"
-    note = "per VM: the session, the conversation, the document's JSON, its path and what tells its file from the next"
+    note = "per VM: the sleeping conversation, the document's JSON, paths and what tells a file from the next, the log's words"
     what = f"memory of an idle VM, of {vms:,}, to a bare asyncio connection"
     return [Row(what, ours / stream, 2.0, "lower", measured, note)]
 

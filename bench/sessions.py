@@ -17,7 +17,7 @@ from host_agent.documents.document_file import Wanted
 from host_agent.keys import Identity
 from host_agent.ledger.ledger import Ledger
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive
+from host_agent.talk.drive import Batch, Drive, Waiting
 from host_agent.talk.notices import Notice, What
 from pv_channel import CHANNEL_NAME
 from pv_channel.document import from_values
@@ -118,7 +118,7 @@ async def provision(descriptors: list[int], scratch: Path) -> float:
     drives = []
     for number, descriptor in enumerate(descriptors, 1):
         os.set_blocking(descriptor, False)
-        drives.append(Drive(descriptor, batch, begin(number), lambda _: None))
+        drives.append(Drive(descriptor, batch, Waiting(begin(number), loop.create_future())))
         drives[-1].begin()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await done

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from host_agent.channels.connect import open_stream
@@ -13,7 +12,7 @@ from host_agent.errors import Unreachable, shown
 from host_agent.talk.answer import item_values, result_values, why
 from host_agent.talk.backoff import Backoff
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive, settle
+from host_agent.talk.drive import Batch, Drive, Waiting
 from host_agent.talk.notices import GOOD, Notice, What
 from host_agent.talk.silence import seen, to_look_at
 from host_agent.talk.timing import DEFAULT, Timing
@@ -137,7 +136,7 @@ class Push:
 
     async def _converse(self, descriptor: int, batch: Batch) -> str:
         closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._drive = drive = Drive(descriptor, batch, self._begin, partial(settle, closed))
+        self._drive = drive = Drive(descriptor, batch, Waiting(self._begin, closed))
         drive.begin()
         try:
             return await closed

@@ -182,7 +182,7 @@ class Served:
             self._tell_put_back()
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, shown(where.path)))
         self._silence = self._begin_silence()
-        self._drive = Drive(descriptor, self._dom0.batch, self._begin, self._over)
+        self._drive = Drive(descriptor, self._dom0.batch, self)
         self._drive.begin()
 
     def _begin_silence(self) -> Silence | None:
@@ -190,7 +190,7 @@ class Served:
         where = self._place.where
         return None if isinstance(where, Nowhere) else Silence(where.path, self._dom0.timing, self._clock())
 
-    def _over(self, why: str | Exception) -> None:
+    def over(self, why: str | Exception) -> None:
         """The stream is over: have another, sooner where a guest has answered on this one."""
         drive, self._drive = self._drive, None
         if self._is_left:
@@ -219,7 +219,8 @@ class Served:
             if stands is not None:
                 self._stand(*stands, logging.INFO, Happening.SILENT)
 
-    def _begin(self, now: float) -> Conversation:
+    def begin(self, now: float) -> Conversation:
+        """A conversation with its guest."""
         dom0 = self._dom0
         return Conversation(
             self.wanted, dom0.channel, dom0.identity(), dom0.ledger, self._hear, now=now, timing=dom0.timing,

@@ -21,6 +21,15 @@ class Counters:
         self.stale = 0
         self.repeats = 0
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """All of them."""
+        return self.garbage, self.echoes, self.stale, self.repeats
+
+    @counts.setter
+    def counts(self, counts: tuple[int, int, int, int]) -> None:
+        self.garbage, self.echoes, self.stale, self.repeats = counts
+
 
 class Sealed(msgspec.Struct, frozen=True):
     """To the host: the handshake is done with whoever holds *guest_key*. The host decides whether that is the right one."""

@@ -22,7 +22,7 @@ from pv_channel.line import (
 )
 from pv_channel.noise import Initiator, KeyPair
 from pv_channel.states import Input, Role, State, after
-from pv_channel.transport import HOST_FLOW, InFlight, Transport
+from pv_channel.transport import HOST_FLOW, InFlight, Transport, TransportState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 #: So often the host repeats a greeting before it makes a new one: the answer to this one may have been spoilt on its way.
 MAX_REPEATS: Final = 16
+
+
+#: What the host's end of a live session goes on from: its id, what it saw last, its counts, its greetings, and the session.
+HostState = tuple[bytes, tuple[bytes, int], tuple[int, int, int, int, int], int, TransportState]
 
 
 class Host:
@@ -110,6 +114,20 @@ class Host:
         """Nothing is said for a while: a live session takes less memory meanwhile, and goes on as it was."""
         if self._transport is not None:
             self._transport.rest()
+
+    def asleep(self) -> HostState | None:
+        """What a live session goes on from, by another end that is `awake`; None where there is something else to remember."""
+        transport = None if self._transport is None or self._out or self._unsaid else self._transport.asleep()
+        if transport is None or not self._reader.is_empty:
+            return None
+        counts = (*self.counters.counts, self._reader.overlong)
+        return self._id, self._seen, counts, self._repeats, transport
+
+    def awake(self, state: HostState) -> None:
+        """Go on from *state*: this end is new, and that which was asleep is no more."""
+        self._id, self._seen, counts, self._repeats, transport = state
+        self.counters.counts, self._reader.overlong = counts[:4], counts[4]
+        self._transport, self.state = Transport.awake(HOST_FLOW, transport), State.SEALED
 
     def data_to_send(self) -> bytes:
         """What to write to the stream now, and before leaving it: what is not acknowledged leaves the guest less room to answer.

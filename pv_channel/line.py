@@ -100,6 +100,11 @@ class LineReader:
         self._skipping = False
         self.overlong = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the stream is between two lines."""
+        return not self._rest and not self._skipping
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream; return the lines that are now complete, without their newlines."""
         if data.find(b"\n") == len(data) - 1 and 1 < len(data) <= MAX_LINE_BYTES and not self._rest and not self._skipping:

@@ -95,6 +95,18 @@ class CipherState:
         """Nothing is sealed for a while: let go of what the library prepares for a key, 2 KiB that a microsecond makes anew."""
         self._aead = None
 
+    @property
+    def state(self) -> tuple[bytes, int]:
+        """The key and the number: what `awake` goes on from. It is the key, and never leaves this process's memory."""
+        return self._k, self.n
+
+    @classmethod
+    def awake(cls, state: tuple[bytes, int]) -> CipherState:
+        """The cipher that had this `state`, which must seal nothing more itself."""
+        cipher = cls(state[0])
+        cipher.n = state[1]
+        return cipher
+
     def encrypt_with_ad(self, ad: bytes, plaintext: bytes) -> bytes:
         """Seal *plaintext*; a nonce is used once, and running out of them is a `LocalError`."""
         nonce = _nonce(self.n)

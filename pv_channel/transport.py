@@ -6,7 +6,7 @@ Nothing is sent twice: a gap, a bad tag or a wrong acknowledgement ends the sess
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -23,10 +23,7 @@ from pv_channel.line import (
     payload_room,
 )
 from pv_channel.messages import MAX_GUEST_MESSAGE_BYTES, MAX_HOST_MESSAGE_BYTES
-from pv_channel.noise import TAG_BYTES
-
-if TYPE_CHECKING:
-    from pv_channel.noise import CipherState
+from pv_channel.noise import TAG_BYTES, CipherState
 
 #: The first byte of a sealed payload: the message goes on in the next line, or ends in this one.
 #: An empty payload only acknowledges.
@@ -86,6 +83,13 @@ GUEST_FLOW: Final = Flow(
 )
 
 
+#: What a session goes on from: its ids, both ciphers' states, the last line sent, heard and acknowledged, what is owed, and each
+#: line that is under way.
+TransportState = tuple[
+    tuple[bytes, bytes], tuple[bytes, int], tuple[bytes, int], int, int, int, int, list[tuple[bytes, int, int]]
+]
+
+
 class InFlight:
     """What was sent and not yet acknowledged, over all sessions of one stream: bytes stay in a ring when a session ends."""
 
@@ -119,6 +123,11 @@ class InFlight:
                 del self._lines[:position]
                 return True
         return False
+
+    @property
+    def lines(self) -> list[tuple[bytes, int, int]]:
+        """Each line that is under way: its session, its number, its size."""
+        return list(self._lines)
 
     def holds(self, session: bytes, sequence: int) -> bool:
         """Whether that line was sent and is not acknowledged."""
@@ -185,6 +194,25 @@ class Transport:
         self._sending.rest()
         self._receiving.rest()
         self._queue = self._queue or None
+
+    def asleep(self) -> TransportState | None:
+        """What the session goes on from; None where something waits to be sent, or to be joined."""
+        if self._queue or self._parts:
+            return None
+        numbers = (self._last_sent, self.last_heard, self._acknowledged, self._owed)
+        return self.ids, self._sending.state, self._receiving.state, *numbers, self._in_flight.lines
+
+    @classmethod
+    def awake(cls, flow: Flow, state: TransportState) -> Transport:
+        """The session that had this state."""
+        ids, sending, receiving, last_sent, last_heard, acknowledged, owed, lines = state
+        in_flight = InFlight(flow.in_flight_bytes)
+        for line in lines:
+            in_flight.sent(*line)
+        transport = cls(flow, ids, (CipherState.awake(sending), CipherState.awake(receiving)), in_flight)
+        transport._last_sent, transport.last_heard = last_sent, last_heard
+        transport._acknowledged, transport._owed = acknowledged, owed
+        return transport
 
     def _join(self, plaintext: bytes) -> bytes | None:
         mark, part = plaintext[:1], plaintext[1:]

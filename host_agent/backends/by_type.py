@@ -80,7 +80,7 @@ def _check_socket(path: Path) -> None:
         raise HostError(f"{shown(path)}: something else than a socket is there; cure: remove it, or choose another path")
 
 
-async def _listens(program: Program, path: Path, before: tuple[int, int], name: str) -> None:
+async def _listens(program: Program, path: Path, before: int, name: str) -> None:
     """Until there is a new socket at *path*; raise `HostError` where there will be none."""
     deadline = asyncio.get_running_loop().time() + LISTENS_SECONDS
     while made(path) in (before, NOT_THERE) or not path.is_socket():

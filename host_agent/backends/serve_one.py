@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,7 @@ from host_agent.log.telling import telling
 from host_agent.sd_notify import Notifier
 from host_agent.talk.backoff import Backoff
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive, settle
+from host_agent.talk.drive import Batch, Drive, Waiting
 from host_agent.talk.notices import What
 from host_agent.talk.silence import Silence
 from host_agent.talk.timing import DEFAULT, Timing
@@ -125,7 +124,7 @@ class OneChannel:
         self._write(lambda ledger: ledger.moment(self.wanted.key, Moment.CONNECTED, name))
         self._silence = Silence(Path(name), self._timing, self._clock())
         closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._drive = drive = Drive(descriptor, self._batch, self._begin, partial(settle, closed))
+        self._drive = drive = Drive(descriptor, self._batch, Waiting(self._begin, closed))
         drive.begin()
         Notifier().ready(f"serving {self._teller.about['vm']} at {name}")
         try:

@@ -31,14 +31,14 @@ class Endpoint(NamedTuple):
 
     path: Path
     is_pty: bool = False
-    made: tuple[int, int] = (0, 0)
+    made: int = 0
     channel: str = ""
     domain: Domain | None = None
 
 
-def made_at(status: os.stat_result) -> tuple[int, int]:
+def made_at(status: os.stat_result) -> int:
     """`Endpoint.made` of the socket that *status* is of. Nothing changes its mtime; a second link to it changes its ctime."""
-    return status.st_ino, status.st_mtime_ns
+    return status.st_mtime_ns << 64 | status.st_ino  # one number: a pair of them takes three times as much, ten thousand times
 
 
 def domid_of(endpoint: Endpoint) -> int | None:

@@ -71,7 +71,7 @@ def connect(path: Path, who: Expected) -> tuple[int, bool]:
     return connect_socket(path, who), False
 
 
-def put_back(path: Path, made: tuple[int, int]) -> bool:
+def put_back(path: Path, made: int) -> bool:
     """Have the socket that *made* tells stand at *path* again; False where that cannot be, as where another is there."""
     return any(_made(link) == made and _put_back(link, path) for link in links(path))
 
@@ -91,7 +91,7 @@ def clean(directory: Path) -> None:
                 _remove(directory / entry.name)
 
 
-def _made(path: Path) -> tuple[int, int] | None:
+def _made(path: Path) -> int | None:
     try:
         return made_at(path.lstat())
     except OSError:

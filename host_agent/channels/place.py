@@ -37,8 +37,8 @@ class Place:
     """
 
     __slots__ = (
-        "_kept", "_missing_seconds", "_missing_since", "_nowhere_seconds", "_seen", "_stream", "_told_missing", "_wrong_since",
-        "where",
+        "_kept", "_kept_before", "_missing_seconds", "_missing_since", "_nowhere_seconds", "_seen", "_stream",
+        "_told_missing", "_wrong_since", "where",
     )  # fmt: skip
 
     def __init__(self, missing_seconds: float, nowhere_seconds: float) -> None:
@@ -49,7 +49,8 @@ class Place:
         self._told_missing = False
         self._seen: Endpoint | None = None
         self._stream: Endpoint | None = None
-        self._kept: tuple[Endpoint, ...] = ()
+        self._kept: Endpoint | None = None
+        self._kept_before: tuple[Endpoint, ...] = ()
 
     def is_as_before(self, where: Endpoint | Nowhere) -> bool:
         """Whether a look has found nothing but what the present stream leads to, as did the look before."""
@@ -132,14 +133,18 @@ class Place:
 
     def forget(self) -> None:
         """The VM is not served any more."""
-        for endpoint in self._kept:
+        for endpoint in self._all_kept():
             kept_links.forget(endpoint.path)
 
     def _keep(self, endpoint: Endpoint) -> None:
-        if endpoint.is_pty or endpoint.made == NOT_THERE or any(_is_same(endpoint, kept) for kept in self._kept):
+        if endpoint.is_pty or endpoint.made == NOT_THERE or any(_is_same(endpoint, kept) for kept in self._all_kept()):
             return
-        self._kept = (*(kept for kept in self._kept if kept.path != endpoint.path), endpoint)
+        self._kept_before = tuple(kept for kept in self._all_kept() if kept.path != endpoint.path)
+        self._kept = endpoint
         kept_links.keep(endpoint.path)
+
+    def _all_kept(self) -> tuple[Endpoint, ...]:
+        return self._kept_before if self._kept is None else (*self._kept_before, self._kept)
 
 
 def _is_same(endpoint: Endpoint, other: Endpoint | None) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".sock"
 #: `Endpoint.made` of a socket that is missing.
-NOT_THERE: Final = (0, 0)
+NOT_THERE: Final = 0
 #: Where libvirt's libxl driver puts a channel's socket for which the domain's definition names no path.
 LIBVIRT: Final = Path("/var/lib/libvirt/libxl/channel/target")
 
@@ -54,7 +54,7 @@ def look_at_libvirts(directory: Path, channel: str) -> dict[str, Endpoint]:
     return {name.removesuffix(ending): endpoint._replace(channel=channel) for name, endpoint in found.items()}
 
 
-def made(path: Path) -> tuple[int, int]:
+def made(path: Path) -> int:
     """What tells the socket that stands at *path* now from the next one: `Endpoint.made`."""
     try:
         return made_at(path.lstat())
@@ -62,7 +62,7 @@ def made(path: Path) -> tuple[int, int]:
         return NOT_THERE
 
 
-def _sockets(entries: Iterator[os.DirEntry[str]]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _sockets(entries: Iterator[os.DirEntry[str]]) -> Iterator[tuple[str, int]]:
     """The names of the sockets in a directory. A link in a socket's place is there, and will be complained of."""
     for entry in entries:
         try:

@@ -71,7 +71,7 @@ class Sources:
         #: Every channel of every running domain at the last look, whoever serves it.
         self.discovered: Sequence[Endpoint] = ()
         self._last: dict[Path, _Last] = {}
-        self._others: dict[Path, tuple[int, int]] = {}
+        self._others: dict[Path, int] = {}
 
     @property
     def said(self) -> str:
@@ -144,7 +144,7 @@ def _changed(directory: Path) -> int:
 def _with_made(endpoints: Mapping[tuple[int, str], Endpoint]) -> Iterator[Endpoint]:
     """The channels in xenstore, each with what tells its socket from the one that stands there next."""
     for (domid, _), endpoint in sorted(endpoints.items(), key=_by_console):
-        yield endpoint._replace(made=(domid, 0) if endpoint.is_pty else sockets.made(endpoint.path))
+        yield endpoint._replace(made=domid if endpoint.is_pty else sockets.made(endpoint.path))
 
 
 def _by_console(item: tuple[tuple[int, str], Endpoint]) -> tuple[int, int, str]:

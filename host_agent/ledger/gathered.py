@@ -59,6 +59,7 @@ class Gathered:
         self._moments: list[tuple[str, int, int, float, str, str]] = []
         self._begun: list[tuple[str, int]] = []
         self._runs: dict[str, _Run] = {}
+        self._over: list[str] = []
 
     def event(self, key: str, text: str) -> None:
         """The VM has another event."""
@@ -87,6 +88,8 @@ class Gathered:
         A greeting or a document that follows upon what has come to its end begins another run.
         """
         run = self._runs.get(key)
+        if run is None and what not in _BEGINNINGS:
+            run = self._ended(key)
         if run is None or (what in _BEGINNINGS and (run.is_over or run.steps >= _FULL or what == Moment.SEEN)):
             run = self._begin(key)
             if run is None:
@@ -94,7 +97,9 @@ class Gathered:
         if run.steps < MOMENTS_KEPT:
             self._moments.append((key, run.number, run.steps, self._wall(), what, detail[:MAX_TEXT]))
             run.steps += 1
-        run.is_over = run.is_over or what in _ENDS
+        if what in _ENDS:
+            run.is_over = True
+            self._over.append(key)
 
     def audit_once(self, key: str, who: str, what: str) -> None:
         """The same, unless the VM's entries have it already, or are to have it."""
@@ -112,11 +117,17 @@ class Gathered:
             if rows:
                 self._db.do_all(statement, rows)
         self._forget()
+        for key in self._over:  # which the file has now: of ten thousand VMs nearly all runs are over
+            run = self._runs.get(key)
+            if run is not None and run.is_over:
+                del self._runs[key]
+        self._over.clear()
 
     def abandon(self) -> None:
         """Forget what was not written; what runs were begun is then to be read again."""
         self._forget()
         self._runs.clear()
+        self._over.clear()
 
     def _latest_run(self, key: str) -> int | None:
         """The number of the VM's latest run, inside the transaction that begins the next; None where there is no such VM."""
@@ -134,6 +145,17 @@ class Gathered:
         self._row(key).run = run.number
         if run.number > RUNS_KEPT:
             self._begun.append((key, run.number))
+        return run
+
+    def _ended(self, key: str) -> _Run | None:
+        """The VM's latest run, which is over, as the file has it; None where it has none."""
+        number = self._latest_run(key)
+        if not number:
+            return None
+        run = self._runs[key] = _Run(number)
+        run.steps = int(self._db.read("SELECT count(*) FROM moment WHERE key=? AND run=?", (key, number)).fetchone()[0])
+        run.is_over = True
+        self._over.append(key)
         return run
 
     def _row(self, key: str) -> _Row:

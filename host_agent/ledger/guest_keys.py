@@ -49,7 +49,8 @@ class GuestKeys:
                 self._adopt(key, other)
             else:
                 shared = str(other)
-        return Meeting(Known(*self._db.read(_KNOWN, (key,)).fetchone()), shared)
+        known = Known(*self._db.read(_KNOWN, (key,)).fetchone())
+        return Meeting(known._replace(reprovision=bool(known.reprovision), lost=bool(known.lost)), shared)
 
     def pin(self, key: str, guest_key: bytes) -> None:
         """The VM's guest has this key from now on."""

@@ -14,6 +14,7 @@ import msgspec
 
 from host_agent.ledger.standing import Moment, State
 from host_agent.log.allowance import Allowance
+from host_agent.talk.asleep import Asleep, pack, unpack
 from host_agent.talk.delivery import Delivery
 from host_agent.talk.generation import InForce
 from host_agent.talk.judgement import judge, refusal_text
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from host_agent.ledger.known import Known
     from host_agent.ledger.ledger import Ledger
     from host_agent.talk.confirmation import Asked, Verdict
-    from pv_channel.messages import GuestMessage, Hello, HostMessage
+    from pv_channel.messages import GuestMessage, Hello
     from pv_channel.session import HostEvent
 
 
@@ -88,7 +89,7 @@ class Conversation:
         self._greeted_at = now - timing.between_greetings
         self._dry_run = dry_run
         self._who = who
-        self._delivery = Delivery(wanted, ledger, tell, self._say, timing, who=who, dry_run=dry_run, withheld=withheld)
+        self._delivery = Delivery(wanted, ledger, tell, self.end, timing, who=who, dry_run=dry_run, withheld=withheld)
         self._machine = Machine(self._key, ledger, tell)
         self._tally = Tally(self.end)
         self._next_count = now + timing.ping_every
@@ -154,9 +155,32 @@ class Conversation:
             self._lost(self.end.abandon(str(exc)).reason, self._greeted_at)
             return b""
         self.end.rest()
-        if self.end.state is End.SEALED and not self._ping_open and not self._delivery.under_way:
-            self._wanted.rest()
         return said
+
+    def asleep(self) -> bytes | None:
+        """What another conversation goes on from that is made `awake`, while nothing is asked of the guest; else None."""
+        if self._ping_open or self._asked_from or self._dry_run:
+            return None
+        end, delivery = self.end.asleep(), self._delivery.asleep()
+        if end is None or delivery is None:
+            return None
+        self._wanted.rest()
+        return pack(
+            Asleep(
+                end, delivery, self.next_deadline, self._greeted_at, self._hurried, self._next_count, self._pings,
+                self._tally.last, self._machine.told,
+            )
+        )  # fmt: skip
+
+    def awake(self, packed: bytes) -> None:
+        """Go on from where the one stood that *packed* itself."""
+        state = unpack(packed)
+        self.end.awake(state.end)
+        self._delivery.awake(state.delivery)
+        self.next_deadline, self._greeted_at, self._hurried = state.next_deadline, state.greeted_at, state.hurried
+        self._next_count, self._pings = state.next_count, state.pings
+        self._tally.last, self._machine.told = state.counted, state.told
+        self.was_sealed = self._has_greeted = True
 
     def leave(self) -> None:
         """End the session, if there is one, because we go: what there is to send then acknowledges what the guest said."""
@@ -243,11 +267,6 @@ class Conversation:
         self._tell(Notice(What.MET, text, is_first=judgement.pin))
         self._delivery.begin(InForce(hello.instance_id, hello.generation, hello.digest), meeting.known, agent)
         self._deliver(now)
-
-    def _say(self, message: HostMessage) -> None:
-        """Say it, if the session that it belongs to is not over again."""
-        if self.end.state is End.SEALED:
-            self.end.send(message)
 
     def _deliver(self, now: float) -> None:
         """Send the document, or where the guest has it already ask for a sign of life: the host speaks first in a session."""

@@ -11,6 +11,7 @@ from host_agent.documents.host_names import called
 from host_agent.ledger.known import Known
 from host_agent.ledger.standing import Moment, State
 from host_agent.talk.answer import item_text
+from host_agent.talk.asleep import DeliveryAsleep
 from host_agent.talk.confirmation import Asked, asked, at_once, waits_for
 from host_agent.talk.generation import InForce, is_in_force, is_settled, to_send
 from host_agent.talk.notices import Notice, Settlement, What
@@ -26,6 +27,7 @@ from pv_channel.messages import (
     Result,
     Unconfirmed,
 )
+from pv_channel.states import State as End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from host_agent.ledger.ledger import Ledger
     from host_agent.talk.confirmation import Verdict
     from host_agent.talk.timing import Timing
+    from pv_channel.host import Host
     from pv_channel.messages import GuestMessage, HostMessage, ItemResult
 
 _IN_FORCE: Final = (Outcome.APPLIED, Outcome.UNCHANGED)
@@ -58,18 +61,19 @@ class Delivery:
     """What the guest of one stream is told and asked about its document. `deadline` is of use while something is `under_way`."""
 
     __slots__ = (
-        "_agent", "_asked", "_asked_about", "_dry_run", "_guest", "_key", "_known", "_last", "_ledger", "_reported", "_say",
-        "_sent", "_tell", "_timing", "_to_look_at", "_who", "_withheld", "_working_on", "deadline", "is_withheld", "wanted",
+        "_agent", "_asked", "_asked_about", "_dry_run", "_end", "_guest", "_key", "_known", "_last", "_ledger",
+        "_reported", "_sent", "_tell", "_timing", "_to_look_at", "_who", "_withheld", "_working_on", "deadline",
+        "is_withheld", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, wanted: Wanted, ledger: Ledger, tell: Callable[[Notice], None], say: Callable[[HostMessage], None], timing: Timing,
+        self, wanted: Wanted, ledger: Ledger, tell: Callable[[Notice], None], end: Host, timing: Timing,
         *, who: str, dry_run: bool, withheld: Callable[[], str],
     ) -> None:  # fmt: skip
         self.wanted = wanted
         self._key = wanted.key
         self.deadline = 0.0
-        self._ledger, self._tell, self._say, self._timing, self._dry_run = ledger, tell, say, timing, dry_run
+        self._ledger, self._tell, self._end, self._timing, self._dry_run = ledger, tell, end, timing, dry_run
         self._who = who
         self._withheld = withheld
         #: Whether something is to be sent that may not be now.
@@ -99,6 +103,18 @@ class Delivery:
         """A session has begun with a guest that has *guest* in force."""
         self.over()
         self._guest, self._known, self._agent = guest, known, agent
+
+    def asleep(self) -> DeliveryAsleep | None:
+        """What it goes on from, where nothing is on its way and nothing else is wanted; else None."""
+        if self._sent or self._to_look_at or self._reported or self._last is not self.wanted:
+            return None
+        guest = None if self._guest == _sent_last(self._known) else self._guest
+        return DeliveryAsleep(self._agent, self._known, guest, self.is_withheld, self._asked_about)
+
+    def awake(self, state: DeliveryAsleep) -> None:
+        """Go on from *state*."""
+        self._agent, self._known, self._guest = state.agent, state.known, state.guest or _sent_last(state.known)
+        self.is_withheld, self._asked_about = state.is_withheld, state.asked_about
 
     def over(self) -> None:
         """The session is over, and with it all that was said in it."""
@@ -286,6 +302,11 @@ class Delivery:
             self._working_on = item
             self._moment(Moment.ITEM, item)
 
+    def _say(self, message: HostMessage) -> None:
+        """Say it, if the session that it belongs to is not over again."""
+        if self._end.state is End.SEALED:
+            self._end.send(message)
+
     def _moment(self, what: str, detail: str) -> None:
         """On record, unless this is only to see what would be."""
         if not self._dry_run:
@@ -293,3 +314,8 @@ class Delivery:
 
     def _settled(self, settlement: Settlement, text: str) -> None:
         self._tell(Notice(What.SETTLED, text, settlement.knowing(list((self._reported or {}).values()))))
+
+
+def _sent_last(known: Known) -> InForce:
+    """What a guest has in force that took what it was sent last."""
+    return InForce(known.instance_id, known.generation_sent, known.digest_sent)

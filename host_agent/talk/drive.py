@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from host_agent.channels.connect import unread
 from host_agent.errors import LedgerDamaged, LedgerTrouble
@@ -19,6 +18,7 @@ from host_agent.talk.wheel import Wheel
 from pv_channel.states import State as End
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from host_agent.documents.document_file import Wanted
@@ -113,51 +113,61 @@ class Batch:
             self._loop.call_soon(self.flush)
 
 
-def settle(closed: asyncio.Future[str], why: str | Exception) -> None:
-    """The stream is over: *closed*, which somebody may wait for, has what ended it."""
-    if closed.done():
-        return
-    if isinstance(why, Exception):
-        closed.set_exception(why)
-    else:
-        closed.set_result(why)
+class Owner(Protocol):
+    """Whoever has a stream."""
+
+    def begin(self, now: float) -> Conversation:
+        """A conversation for it, at its beginning."""
+
+    def over(self, why: str | Exception) -> None:
+        """The stream is over, with the reason or with the exception that ended it."""
+
+
+class Waiting:
+    """An owner that waits for the end: `closed` has it. *begin* makes conversations."""
+
+    def __init__(self, begin: Callable[[float], Conversation], closed: asyncio.Future[str]) -> None:
+        self.begin, self.closed = begin, closed
+
+    def over(self, why: str | Exception) -> None:
+        """Nobody may wait for that any more."""
+        if self.closed.done():
+            return
+        if isinstance(why, Exception):
+            self.closed.set_exception(why)
+        else:
+            self.closed.set_result(why)
 
 
 class Drive:
-    """One conversation over one descriptor, which it owns from `begin` on.
-
-    When the stream is over *ended* is called, with the reason or with the exception that ended it; `settle` is for who waits.
-    """
+    """One conversation of *owner*'s over one descriptor, which it has from now on."""
 
     __slots__ = (
-        "_batch",
-        "_descriptor",
-        "_ended",
-        "_intake",
-        "_looks",
-        "_loop",
-        "_open",
-        "_rest",
-        "_rests",
-        "_slot",
-        "_wakes",
-        "conversation",
+        "_asleep", "_batch", "_conversation", "_descriptor", "_intake", "_looks", "_open", "_owner", "_rest", "_rests",
+        "_slot", "_wakes",
     )  # fmt: skip
 
-    def __init__(
-        self, descriptor: int, batch: Batch, begin: Callable[[float], Conversation], ended: Callable[[str | Exception], None]
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.conversation = begin(self._loop.time())
-        self._descriptor, self._batch, self._ended = descriptor, batch, ended
+    def __init__(self, descriptor: int, batch: Batch, owner: Owner) -> None:
+        self._conversation: Conversation | None = owner.begin(batch.clock())
+        self._asleep = b""
+        self._descriptor, self._batch, self._owner = descriptor, batch, owner
         self._looks: Looks | None = None
-        self._intake = Intake()
+        self._intake: Intake | None = None
         self._rest = b""
         self._open, self._rests = True, False
         self._slot, self._wakes = 0, inf
         batch.counts.opened += 1
         batch.counts.streams += 1
         batch.streams.add(descriptor, self)
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation, awake."""
+        if self._conversation is None:
+            self._conversation = self._owner.begin(self._batch.clock())
+            self._conversation.awake(self._asleep)
+            self._asleep = b""
+        return self._conversation
 
     def begin(self) -> None:
         """Say what there is to say."""
@@ -169,18 +179,19 @@ class Drive:
 
     def want(self, wanted: Wanted) -> None:
         """The guest should become *wanted* from now on."""
-        self._do(lambda: self.conversation.want(wanted, self._loop.time()))
+        self._do(lambda: self.conversation.want(wanted, self._batch.clock()))
         self.poke()
 
     def again(self) -> None:
         """An operator wants all of it applied again."""
-        self._do(lambda: self.conversation.again(self._loop.time()))
+        self._do(lambda: self.conversation.again(self._batch.clock()))
         self.poke()
 
     def be(self, identity: Identity) -> None:
-        """This host is *identity* from now on."""
-        self._do(lambda: self.conversation.be(identity, self._loop.time()))
-        self.poke()
+        """This host is *identity* from now on. A conversation that sleeps is of that identity when it wakes."""
+        if self._conversation is not None:
+            self._do(lambda: self.conversation.be(identity, self._batch.clock()))
+            self.poke()
 
     def leave(self, why: str) -> None:
         """End the stream of our own accord; bytes that the guest sent and we do not acknowledge would leave it less room."""
@@ -202,12 +213,12 @@ class Drive:
             self._looks.end()
         batch.write(lambda _: self.conversation.over(str(why)))
         os.close(self._descriptor)
-        self._ended(why)
+        self._owner.over(why)
 
     @property
     def is_live(self) -> bool:
         """Whether a guest answers on it."""
-        return self.conversation.end.state is End.SEALED
+        return self._conversation is None or self._conversation.end.state is End.SEALED
 
     def backlog(self) -> int:
         """Bytes of ours that the other end of the stream has not read yet."""
@@ -243,7 +254,7 @@ class Drive:
         except LedgerTrouble as exc:
             self._batch.fail(exc)
             self.end(exc)
-        except Exception as exc:  # noqa: BLE001 -- a fault in one VM's conversation must not stop another's; *ended* hears of it
+        except Exception as exc:  # noqa: BLE001 -- a fault in one VM's conversation must not stop another's; its owner hears of it
             self.end(exc)
 
     def _read(self) -> None:
@@ -255,21 +266,22 @@ class Drive:
             self.end(CLOSED)
             return
         self._batch.counts.received += len(data)
-        now = self._loop.time()
+        now = self._batch.clock()
         self.conversation.receive(data, now)
+        self._intake = self._intake or Intake()
         if self._intake.took(len(data), now):
             self._batch.streams.rest(self._descriptor)
             self._rests = True
         self._due()
 
     def _awake(self) -> None:
-        if self._rests and self._intake.resumes <= self._loop.time():
+        if self._rests and self._resumes <= self._batch.clock():
             self._rests = False
             self._batch.streams.resume(self._descriptor, writing=bool(self._rest))
         self._due()
 
     def _due(self) -> None:
-        conversation, now = self.conversation, self._loop.time()
+        conversation, now = self.conversation, self._batch.clock()
         if conversation.next_deadline <= now:
             conversation.tick(now, self.backlog())
         to_look_at = conversation.to_look_at()
@@ -278,7 +290,12 @@ class Drive:
             self._looks.look(to_look_at)
         self._batch.add(self)
         deadline = conversation.next_deadline
-        self._wake_at(min(deadline, self._intake.resumes) if self._rests else deadline)
+        self._wake_at(min(deadline, self._resumes) if self._rests else deadline)
+
+    @property
+    def _resumes(self) -> float:
+        """When the stream has rested."""
+        return 0.0 if self._intake is None else self._intake.resumes
 
     def _decided(self, look: asyncio.Future[Verdict]) -> None:
         """A look has come to its end; a fault in it is this stream's."""
@@ -295,6 +312,7 @@ class Drive:
     def _write(self) -> None:
         data = self._rest + self.conversation.data_to_send()
         if not data:
+            self._fall_asleep()
             return
         try:
             written = os.write(self._descriptor, data)
@@ -304,3 +322,13 @@ class Drive:
         had_rest, self._rest = bool(self._rest), data[written:]
         if bool(self._rest) != had_rest:
             self._batch.streams.want_to_write(self._descriptor, wanted=not had_rest)
+        if not self._rest:
+            self._fall_asleep()
+
+    def _fall_asleep(self) -> None:
+        """Where nothing is asked of the guest, and it has not said much lately: ten thousand of us do so nearly all the time."""
+        asleep = self.conversation.asleep()
+        if asleep is not None:
+            self._asleep, self._conversation = asleep, None
+            if self._intake is not None and self._intake.is_paid(self._batch.clock()):
+                self._intake = None

@@ -23,6 +23,10 @@ class Intake:
         self._paid_at = 0.0
         self.resumes = 0.0
 
+    def is_paid(self, now: float) -> bool:
+        """Whether all that it said would have come by now at the slower rate: as if it had said nothing yet."""
+        return self._paid_at <= now
+
     def took(self, size: int, now: float) -> bool:
         """So many bytes were read; whether it is to rest now."""
         self._paid_at = max(self._paid_at, now) + size / BYTES_PER_SECOND

@@ -28,18 +28,19 @@ _ADDRESSES_SHOWN: Final = 6
 class Machine:
     """Of the VM *key*, over one stream."""
 
-    __slots__ = ("_key", "_ledger", "_tell", "_told")
+    __slots__ = ("_key", "_ledger", "_tell", "told")
 
     def __init__(self, key: str, ledger: Ledger, tell: Callable[[Notice], None]) -> None:
         self._key, self._ledger, self._tell = key, ledger, tell
-        self._told = 0.0
+        #: How much was told of it, by its allowance.
+        self.told = 0.0
 
     def hear(self, facts: Facts, now: float) -> None:
         """The guest says that its machine is this."""
         news = self._ledger.facts(self._key, facts)
-        told = _TOLD.take(self._told, now) if news else None
+        told = _TOLD.take(self.told, now) if news else None
         if told is not None:
-            self._told = told
+            self.told = told
             self._tell(Notice(What.FACTS, _text(facts, news)))
 
 

@@ -17,17 +17,18 @@ _NOTHING: Final = Counted()
 class Tally:
     """Of the stream whose host's end is *end*."""
 
-    __slots__ = ("_end", "_last")
+    __slots__ = ("_end", "last")
 
     def __init__(self, end: Host) -> None:
         self._end = end
-        self._last = _NOTHING
+        #: What was counted when it was last asked for.
+        self.last = _NOTHING
 
     def growth(self) -> Counted | None:
         """What was dropped since the last time; None where nothing was."""
-        counters, last = self._end.counters, self._last
+        counters, last = self._end.counters, self.last
         dropped = counters.garbage + self._end.overlong
         if (dropped, counters.echoes, counters.stale) == last:
             return None
-        self._last = Counted(dropped, counters.echoes, counters.stale)
+        self.last = Counted(dropped, counters.echoes, counters.stale)
         return Counted(dropped - last.dropped, counters.echoes - last.echoed, counters.stale - last.stale)

@@ -20,7 +20,7 @@ GRAIN_SECONDS: Final = 0.01
 _FAR_SECONDS: Final = 2.0
 _FAR_GRAINS: Final = 10
 #: How long those that are due may keep the loop from everybody else.
-SLICE_SECONDS: Final = 0.02
+SLICE_SECONDS: Final = 0.005
 
 
 class Sleeper(Protocol):

@@ -21,7 +21,7 @@ from host_agent.errors import Unreachable
 from host_agent.keys import Identity
 from host_agent.ledger.ledger import Ledger
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import Batch, Drive, settle
+from host_agent.talk.drive import Batch, Drive, Waiting
 from host_agent.talk.timing import Timing
 from pv_channel.document import from_values
 from pv_channel.greeting import NO_UUID
@@ -89,6 +89,10 @@ def test_a_pty_is_raw_and_keeps_what_came_before() -> None:
         open_stream(Endpoint(Path("/dev/null"), is_pty=True))
 
 
+def conversation(what: Wanted, identity: Identity, ledger: Ledger, timing: Timing, now: float) -> Conversation:
+    return Conversation(what, CHANNEL, identity, ledger, lambda notice: None, now=now, timing=timing)
+
+
 def test_greetings_do_not_pile_up_before_a_guest_that_reads_nothing(tmp_path: Path) -> None:
     """The driver asks the kernel: hundreds of turns, one greeting."""
     ours, theirs = socket.socketpair()
@@ -102,11 +106,8 @@ def test_greetings_do_not_pile_up_before_a_guest_that_reads_nothing(tmp_path: Pa
         ledger = Ledger.open(tmp_path / "state")
         batch = Batch(ledger, asyncio.get_running_loop())
         closed = asyncio.get_running_loop().create_future()
-        drive = Drive(
-            ours.detach(), batch,
-            lambda now: Conversation(what, CHANNEL, identity, ledger, lambda notice: None, now=now, timing=timing),
-            partial(settle, closed),
-        )  # fmt: skip
+        begin = partial(conversation, what, identity, ledger, timing)
+        drive = Drive(ours.detach(), batch, Waiting(begin, closed))
         drive.begin()
         await asyncio.sleep(0.3)
         assert theirs.recv(65536).count(b"\n>") == 1

@@ -13,7 +13,7 @@ from host_agent.documents.document_file import Wanted
 from host_agent.keys import Identity
 from host_agent.ledger.ledger import Ledger
 from host_agent.talk.conversation import Conversation
-from host_agent.talk.drive import READ_BYTES, Batch, Drive
+from host_agent.talk.drive import READ_BYTES, Batch, Drive, Waiting
 from host_agent.talk.intake import BURST_BYTES, BYTES_PER_SECOND, Intake
 from host_agent.talk.notices import Notice, What
 from host_agent.talk.timing import Timing
@@ -77,7 +77,7 @@ class Streams:
         def conversation(now: float) -> Conversation:
             return Conversation(what, CHANNEL, IDENTITY, self.ledger, tell, now=now, timing=Timing())
 
-        self.drives.append(Drive(ours.detach(), self.batch, conversation, lambda why: None))
+        self.drives.append(Drive(ours.detach(), self.batch, Waiting(conversation, asyncio.get_running_loop().create_future())))
         self.drives[-1].begin()
         return theirs
 

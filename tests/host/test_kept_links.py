@@ -144,7 +144,7 @@ def test_a_path_is_put_back_with_the_very_socket_of_a_stream_or_not_at_all(direc
     this = made(directory.vm)
     assert not kept_links.put_back(directory.vm, this)  # it is there
     directory.vm.unlink()
-    assert not kept_links.put_back(directory.vm, (this[0], this[1] + 1))
+    assert not kept_links.put_back(directory.vm, this + 1)
     assert kept_links.put_back(directory.vm, this)
     kept_links.forget(directory.vm)
     assert directory.names() == ["vm.sock"]

@@ -396,7 +396,7 @@ def test_a_channel_that_is_a_terminal_is_handed_on_raw(host: Host) -> None:
     async def story() -> None:
         ours, terminal = os.openpty()
         try:
-            host.endpoints.append(Endpoint(Path(os.ttyname(terminal)), True, (7, 0), CLIP, Domain(7, UUID, "web1")))
+            host.endpoints.append(Endpoint(Path(os.ttyname(terminal)), True, 7, CLIP, Domain(7, UUID, "web1")))
             await started(clip)
             os.write(ours, b"hello\n\x03")
             assert await asyncio.to_thread(os.read, ours, 100) == b"HELLO\n\x03"

@@ -164,7 +164,7 @@ def test_forgetting_it_leaves_nothing_beside_the_socket(vm: Vm) -> None:
 
 
 def test_a_pty_is_told_apart_by_its_domain_and_gets_no_link(vm: Vm) -> None:
-    pty = Endpoint(vm.path.parent / "7", is_pty=True, made=(3, 0), domain=Domain(3, NO_UUID, "vm"))
+    pty = Endpoint(vm.path.parent / "7", is_pty=True, made=3, domain=Domain(3, NO_UUID, "vm"))
     assert vm.place.found(pty, 0.0) is News.SEEN
-    assert vm.place.found(pty._replace(made=(4, 0)), 0.0) is News.SEEN
+    assert vm.place.found(pty._replace(made=4), 0.0) is News.SEEN
     assert list(vm.path.parent.iterdir()) == []

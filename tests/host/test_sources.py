@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from host_agent.channels.endpoint import Domain, Endpoint
+from host_agent.channels.endpoint import Domain, Endpoint, made_at
+from host_agent.channels.sockets import NOT_THERE
 from host_agent.channels.sources import Sources
 from host_agent.channels.whereabouts import Nowhere
 from pv_channel import CHANNEL_NAME
@@ -138,11 +139,11 @@ def test_xenstores_channel_has_its_sockets_identity(dom0: Dom0) -> None:
     dom0.follow()
     where = dom0.of()
     assert isinstance(where, Endpoint)
-    assert (where.path, where.domain, where.made[0]) == (path, dom0.xen.domains[3], path.stat().st_ino)
+    assert (where.path, where.domain, where.made) == (path, dom0.xen.domains[3], made_at(path.stat()))
     path.unlink()
     missing = dom0.of()
     assert isinstance(missing, Endpoint)
-    assert missing.made == (0, 0)
+    assert missing.made == NOT_THERE
 
 
 def test_a_socket_that_was_another_applications_is_not_taken_when_its_domain_goes(dom0: Dom0) -> None:

@@ -27,11 +27,11 @@ def wanted(name: str = "web1", uuid: bytes = NO_UUID) -> Wanted:
 
 
 def channel(domain: Domain, path: str = "web1.sock", name: str = CHANNEL_NAME) -> Endpoint:
-    return Endpoint(DIRECTORY / path, made=(1, 1), channel=name, domain=domain)
+    return Endpoint(DIRECTORY / path, made=1, channel=name, domain=domain)
 
 
 def socket(path: str = "web1.sock") -> Endpoint:
-    return Endpoint(DIRECTORY / path, made=(1, 1))
+    return Endpoint(DIRECTORY / path, made=1)
 
 
 def look(

@@ -2,9 +2,9 @@
 """What an idle VM costs dom0's memory, of ten thousand: all of it, beside what a bare connection of asyncio costs.
 
 `python -m bench.idle DIRECTORY COUNT KIND` is that: connections to so many sockets and nothing else; it prints the bytes of each.
-The kind that we are held against, ``stream``, is what `asyncio.open_unix_connection` gives, and what can carry something: a
-reader and a writer. ``protocol``, a transport whose protocol drops everything, is shown beside it. The kernel's part of a
-connection is the same for all, and is not counted.
+The kind that we are held against, ``protocol``, is the least that asyncio has: a transport, whose protocol drops everything. What
+`asyncio.open_unix_connection` gives, a reader and a writer (``stream``), is shown beside it. The kernel's part of a connection is
+the same for all, and is not counted.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def rows() -> list[Row]:
             guests.boot()
             bare, stream = (_bare(dom0.sockets, vms, kind) for kind in ("protocol", "stream"))
             ours, cpu = _served(dom0, vms)
-    measured = f"{ours:.0f} bytes a VM; a bare reader and writer {stream:.0f}, a transport that drops everything {bare:.0f}"
+    measured = f"{ours:.0f} bytes a VM; a transport that drops everything {bare:.0f}, a bare reader and writer {stream:.0f}"
     measured += f"; {cpu * 100:.0f} % of a core for all of them"
     if vms < VMS:
         measured += f"; not of {VMS:,}: the hard limit of RLIMIT_NOFILE allows a process no more"
     note = "per VM: the sleeping conversation, the document's JSON, paths and what tells a file from the next, the log's words"
     what = f"memory of an idle VM, of {vms:,}, to a bare asyncio connection"
-    return [Row(what, ours / stream, 2.0, "lower", measured, note)]
+    return [Row(what, ours / bare, 2.0, "lower", measured, note)]
 
 
 def _served(dom0: Dom0, vms: int) -> tuple[float, float]:
